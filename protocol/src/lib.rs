@@ -28,6 +28,7 @@ pub mod message;
 pub mod names;
 pub mod outcome;
 pub mod recovery;
+pub mod shard_map;
 pub mod sql;
 pub mod transaction;
 
@@ -37,4 +38,5 @@ pub use id::{BatchId, DriverId, Txid};
 pub use limits::Limits;
 pub use names::{DeploymentName, Incarnation, Principal, ShardName, ShardTag};
 pub use outcome::{AbortCode, AbortReason, Outcome, Refusal, RefusalCode};
+pub use shard_map::ShardMap;
 pub use transaction::{Access, Ack, BranchWork, Guard, Isolation, Statement, Transaction};
