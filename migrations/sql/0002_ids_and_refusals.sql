@@ -17,10 +17,10 @@ CREATE FUNCTION gavel.day_of(p_id uuid) RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (gavel.ms_of(p_id) / 86400000)::int;
 
--- This database's clock, as unix milliseconds.
+-- This database's clock, as unix milliseconds. date_part, because extract computes in numeric.
 CREATE FUNCTION gavel.now_ms() RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL SAFE
-RETURN (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+RETURN floor(date_part('epoch', clock_timestamp()) * 1000)::bigint;
 
 -- The refusals. They are apart from the checks so that the hot path carries comparisons only, and
 -- so that every function words them alike.
@@ -68,5 +68,5 @@ BEGIN
         to_char(to_timestamp(gavel.day_of(p_id)::bigint * 86400) AT TIME ZONE 'UTC', 'YYYYMMDD')
         USING ERRCODE = 'GV005',
               HINT = format('Run: SELECT gavel.ensure_partitions(%s, %s);',
-                            greatest(-v_days, 2), greatest(v_days, 7));
+                            least(greatest(-v_days, 2), 400), least(greatest(v_days, 7), 400));
 END $$;

@@ -36,9 +36,11 @@ END $$;
 
 -- Which of these batches were applied here. Absence below branch_floor proves nothing.
 -- LATERAL with LIMIT: one index probe in one partition per id, whatever the statistics say.
+-- force_generic_plan: see the head of the decisions' file.
 CREATE FUNCTION gavel.applied_branches(p_batches uuid[])
 RETURNS TABLE (batch uuid, home_tag int, home_incarnation bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     SELECT b.batch, b.home_tag, b.home_incarnation
@@ -50,7 +52,8 @@ END $$;
 -- For the auditor (R16): applied branches after p_after (null: from the start), by batch id.
 CREATE FUNCTION gavel.page_branches(p_after uuid, p_limit int)
 RETURNS TABLE (batch uuid, home_tag int, home_incarnation bigint, gid text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_after uuid := coalesce(p_after, '00000000-0000-0000-0000-000000000000');
 BEGIN

@@ -1,4 +1,7 @@
 -- The register and the idempotency index (R4, R7, R8).
+--
+-- force_generic_plan: with an array parameter PostgreSQL believes that a plan made for this very
+-- array is cheaper, and plans every statement anew on every call. That tripled open_decision.
 
 -- Home's first statement of the deciding transaction (R4). Plain inserts: no ON CONFLICT, no
 -- exception block (a savepoint), transaction rows sorted by txid so that two tries at the same
@@ -17,7 +20,8 @@ CREATE FUNCTION gavel.open_decision(p_batch uuid, p_incarnation bigint, p_shards
                                     p_txids uuid[], p_outcomes text[], p_hashes bytea[],
                                     p_reasons text[], p_principal text)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v record;
 BEGIN
@@ -65,7 +69,8 @@ END $$;
 -- Allowed below `floor`, because an old branch must still be resolved; refused below
 -- dropped_floor, where a commit may have been dropped.
 CREATE FUNCTION gavel.force_abort(p_batch uuid, p_incarnation bigint) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v gavel.identity;
 BEGIN
@@ -91,7 +96,8 @@ END $$;
 CREATE FUNCTION gavel.record_aborts(p_batch uuid, p_incarnation bigint, p_txids uuid[],
                                     p_hashes bytea[], p_reasons text[], p_principal text)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v record;
 BEGIN
@@ -120,7 +126,8 @@ END $$;
 -- What the register says. A row that can be read may not be replicated yet: R6 before acting.
 CREATE FUNCTION gavel.read_decisions(p_batches uuid[])
 RETURNS TABLE (batch uuid, outcome text, home_incarnation bigint, shards int[])
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     SELECT d.batch, d.outcome, d.home_incarnation, d.shards
@@ -132,7 +139,8 @@ END $$;
 CREATE FUNCTION gavel.read_transactions(p_txids uuid[])
 RETURNS TABLE (txid uuid, batch uuid, outcome text, request_hash bytea, principal text,
                reason text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     SELECT t.txid, t.batch, t.outcome, t.request_hash, t.principal, t.reason
@@ -144,7 +152,8 @@ END $$;
 -- For the auditor (R16): decisions after p_after (null: from the start), by batch id.
 CREATE FUNCTION gavel.page_decisions(p_after uuid, p_limit int)
 RETURNS TABLE (batch uuid, outcome text, home_incarnation bigint, shards int[])
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_after uuid := coalesce(p_after, '00000000-0000-0000-0000-000000000000');
 BEGIN

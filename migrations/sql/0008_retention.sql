@@ -180,7 +180,8 @@ BEGIN
     PERFORM gavel.refuse_floor_ahead(p_below);
     PERFORM pg_advisory_xact_lock(1734440549, 1);
     SELECT p.gid INTO v_gid FROM gavel.prepared() AS p
-    WHERE split_part(p.gid, ':', 5) < p_below::text LIMIT 1;
+    -- A gid carries the batch id as PostgreSQL writes it: lower case, with hyphens.
+    WHERE split_part(p.gid, ':', 5) COLLATE "C" < p_below::text COLLATE "C" LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'branch % is older and still prepared', v_gid
             USING ERRCODE = '55006', HINT = 'Resolve it first.';

@@ -28,7 +28,9 @@ BEGIN
     IF to_regrole('gavel_participant') IS NULL THEN
         CREATE ROLE gavel_participant NOLOGIN;
     END IF;
-    IF NOT pg_has_role('gavel_owner', 'MEMBER') THEN
+    -- From 16 on, who creates a role is a member of it that may not SET ROLE to it.
+    IF NOT pg_has_role('gavel_owner', CASE WHEN current_setting('server_version_num')::int
+                                           < 160000 THEN 'MEMBER' ELSE 'SET' END) THEN
         EXECUTE format('GRANT gavel_owner TO %I', current_user);
     END IF;
     IF to_regnamespace('gavel') IS NULL THEN
