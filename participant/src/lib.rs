@@ -6,5 +6,6 @@
 //! gRPC.
 
 pub mod api;
+pub mod pg;
 
 pub use api::{Participant, Unavailable};

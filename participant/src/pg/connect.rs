@@ -1,0 +1,230 @@
+//! Opening a connection: address, start-up packet, authentication.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use gavel_protocol::Limits;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_postgres::config::Host;
+
+use super::connection::{Connection, Stream};
+use super::reply::ServerError;
+
+/// Why there is no connection. Nothing was sent on behalf of any transaction.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL cannot be used.
+    #[error("the database URL is not usable: {0}")]
+    Url(String),
+    /// No answer in time.
+    #[error("PostgreSQL did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The network or the operating system failed.
+    #[error("cannot reach PostgreSQL")]
+    Io(#[from] io::Error),
+    /// PostgreSQL refused.
+    #[error("PostgreSQL refused the connection: {0}")]
+    Refused(ServerError),
+}
+
+/// Where and as whom to connect, and with which settings.
+#[derive(Clone)]
+pub struct Target {
+    host: Host,
+    port: u16,
+    user: String,
+    password: Option<Vec<u8>>,
+    database: String,
+    settings: Vec<(&'static str, String)>,
+    connect_timeout: Duration,
+}
+
+impl Target {
+    /// Reads a `postgres://` URL. Settings that the protocol relies on are part of the start-up
+    /// packet, so that `RESET ALL` returns to them.
+    pub fn from_url(url: &str, limits: &Limits) -> Result<Self, ConnectError> {
+        let config: tokio_postgres::Config = url
+            .parse()
+            .map_err(|error: tokio_postgres::Error| ConnectError::Url(error.to_string()))?;
+        let host = config.get_hosts().first().cloned();
+        let host = host.ok_or_else(|| ConnectError::Url("it names no host".to_owned()))?;
+        let user = config.get_user().unwrap_or("postgres").to_owned();
+        Ok(Self {
+            host,
+            port: config.get_ports().first().copied().unwrap_or(5432),
+            database: config.get_dbname().unwrap_or(&user).to_owned(),
+            user,
+            password: config.get_password().map(<[u8]>::to_vec),
+            settings: session_settings(limits),
+            connect_timeout: Duration::from_millis(limits.connect_timeout_ms),
+        })
+    }
+
+    /// Opens a connection within the connect timeout.
+    pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        let opened = timeout(self.connect_timeout, self.open()).await;
+        opened.map_err(|_| ConnectError::Timeout(self.connect_timeout))?
+    }
+
+    async fn open(&self) -> Result<Connection, ConnectError> {
+        let stream: Box<dyn Stream> = match &self.host {
+            Host::Tcp(host) => Box::new(tcp(host, self.port).await?),
+            Host::Unix(folder) => {
+                let path = folder.join(format!(".s.PGSQL.{}", self.port));
+                Box::new(UnixStream::connect(path).await?)
+            }
+        };
+        let mut handshake = Handshake {
+            stream,
+            inbound: BytesMut::new(),
+        };
+        handshake.start_up(self).await?;
+        handshake.authenticate(self).await?;
+        handshake.wait_ready().await?;
+        Ok(Connection::new(handshake.stream))
+    }
+}
+
+/// R3: if the participant vanishes, its open transaction ends by itself. R11: every setting that
+/// a vote or a decision depends on has one value at the start of every use.
+fn session_settings(limits: &Limits) -> Vec<(&'static str, String)> {
+    vec![
+        ("application_name", "gavel".to_owned()),
+        ("client_encoding", "UTF8".to_owned()),
+        ("client_min_messages", "warning".to_owned()),
+        ("synchronous_commit", "on".to_owned()),
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("default_transaction_read_only", "off".to_owned()),
+        ("lock_timeout", limits.lock_timeout_ms.to_string()),
+        ("statement_timeout", limits.statement_timeout_ms.to_string()),
+        (
+            "idle_in_transaction_session_timeout",
+            limits.idle_in_transaction_ms.to_string(),
+        ),
+        ("tcp_keepalives_idle", "5".to_owned()),
+        ("tcp_keepalives_interval", "2".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
+    ]
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(5))
+        .with_interval(Duration::from_secs(2));
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
+struct Handshake {
+    stream: Box<dyn Stream>,
+    inbound: BytesMut,
+}
+
+impl Handshake {
+    async fn start_up(&mut self, target: &Target) -> Result<(), ConnectError> {
+        let mut packet = BytesMut::new();
+        let named = [
+            ("user", target.user.as_str()),
+            ("database", target.database.as_str()),
+        ];
+        let settings = target
+            .settings
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        frontend::startup_message(named.into_iter().chain(settings), &mut packet)?;
+        Ok(self.stream.write_all(&packet).await?)
+    }
+
+    async fn authenticate(&mut self, target: &Target) -> Result<(), ConnectError> {
+        let password = || {
+            target.password.as_deref().ok_or_else(|| {
+                ConnectError::Url("the server asks for a password and it has none".to_owned())
+            })
+        };
+        loop {
+            match self.message().await? {
+                Message::AuthenticationOk => return Ok(()),
+                Message::AuthenticationCleartextPassword => {
+                    self.send_password(password()?).await?;
+                }
+                Message::AuthenticationMd5Password(body) => {
+                    let hash = md5_hash(target.user.as_bytes(), password()?, body.salt());
+                    self.send_password(hash.as_bytes()).await?;
+                }
+                Message::AuthenticationSasl(body) => self.scram(&body, password()?).await?,
+                _ => return Err(unexpected("an authentication method that Gavel cannot do")),
+            }
+        }
+    }
+
+    async fn scram(
+        &mut self,
+        body: &AuthenticationSaslBody,
+        password: &[u8],
+    ) -> Result<(), ConnectError> {
+        if !body
+            .mechanisms()
+            .any(|mechanism| Ok(mechanism == SCRAM_SHA_256))?
+        {
+            return Err(unexpected("no SCRAM-SHA-256"));
+        }
+        let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
+        let mut packet = BytesMut::new();
+        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut packet)?;
+        self.stream.write_all(&packet).await?;
+        let Message::AuthenticationSaslContinue(body) = self.message().await? else {
+            return Err(unexpected("no SASL challenge"));
+        };
+        scram.update(body.data())?;
+        packet.clear();
+        frontend::sasl_response(scram.message(), &mut packet)?;
+        self.stream.write_all(&packet).await?;
+        let Message::AuthenticationSaslFinal(body) = self.message().await? else {
+            return Err(unexpected("no SASL outcome"));
+        };
+        Ok(scram.finish(body.data())?)
+    }
+
+    async fn send_password(&mut self, password: &[u8]) -> Result<(), ConnectError> {
+        let mut packet = BytesMut::new();
+        frontend::password_message(password, &mut packet)?;
+        Ok(self.stream.write_all(&packet).await?)
+    }
+
+    async fn wait_ready(&mut self) -> Result<(), ConnectError> {
+        while !matches!(self.message().await?, Message::ReadyForQuery(_)) {}
+        Ok(())
+    }
+
+    async fn message(&mut self) -> Result<Message, ConnectError> {
+        loop {
+            match Message::parse(&mut self.inbound)? {
+                Some(Message::ErrorResponse(body)) => {
+                    return Err(ConnectError::Refused(ServerError::parse(body.fields())?));
+                }
+                Some(message) => return Ok(message),
+                None => {
+                    if self.stream.read_buf(&mut self.inbound).await? == 0 {
+                        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn unexpected(what: &str) -> ConnectError {
+    ConnectError::Io(io::Error::other(format!(
+        "unexpected answer from PostgreSQL: {what}"
+    )))
+}

@@ -1,0 +1,305 @@
+//! One connection to PostgreSQL.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use gavel_protocol::outcome::Column;
+use postgres_protocol::message::backend::{DataRowBody, Message, RowDescriptionBody};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::pipeline::{Pipeline, ResultLimit, Step};
+use super::reply::{Reply, Segment, ServerError, TransactionStatus};
+
+/// Statements prepared per connection before they are forgotten together. A client that sends
+/// ever new texts must not grow the server's memory.
+const CACHED_STATEMENTS_MAX: usize = 512;
+
+/// The connection is gone; what was under way on it is unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection to PostgreSQL was lost")]
+pub struct Lost(#[source] pub io::Error);
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
+
+/// Names of the statements that this connection has prepared, by text.
+#[derive(Debug, Default)]
+pub(super) struct StatementCache {
+    names: HashMap<String, String>,
+    minted: AtomicU64,
+}
+
+impl StatementCache {
+    pub(super) fn name(&self, sql: &str) -> Option<&str> {
+        self.names.get(sql).map(String::as_str)
+    }
+
+    pub(super) fn fresh_name(&self) -> String {
+        format!("g{}", self.minted.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// One connection. Whoever holds it has it to itself: no statement shares it with others' work,
+/// so a statement that waits for a lock delays nobody else.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    inbound: BytesMut,
+    cache: StatementCache,
+    status: TransactionStatus,
+    usable: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
+        Self {
+            stream,
+            inbound: BytesMut::with_capacity(8192),
+            cache: StatementCache::default(),
+            status: TransactionStatus::Idle,
+            usable: true,
+        }
+    }
+
+    /// A new pipeline for this connection.
+    pub fn pipeline(&self) -> Pipeline<'_> {
+        Pipeline::new(&self.cache)
+    }
+
+    /// Whether the connection can be handed to the next user: it is alive, nothing is under way
+    /// on it, and no transaction is open.
+    pub fn is_reusable(&self) -> bool {
+        self.usable && self.status == TransactionStatus::Idle
+    }
+
+    /// Builds a pipeline and exchanges it.
+    pub async fn run(
+        &mut self,
+        build: impl FnOnce(&mut Pipeline<'_>),
+    ) -> Result<Vec<Segment>, Lost> {
+        let mut pipeline = self.pipeline();
+        build(&mut pipeline);
+        let messages = pipeline.finish();
+        self.exchange(messages).await
+    }
+
+    /// Sends the messages and reads up to the last Sync's answer. If the future is dropped half
+    /// way, the connection is not used again.
+    async fn exchange(
+        &mut self,
+        messages: io::Result<(BytesMut, Vec<Step>)>,
+    ) -> Result<Vec<Segment>, Lost> {
+        if !self.usable {
+            return Err(Lost(io::Error::other("the connection was lost before")));
+        }
+        let (buffer, steps) = messages.map_err(Lost)?;
+        self.usable = false;
+        let (mut reading, mut writing) = tokio::io::split(&mut self.stream);
+        let write = async {
+            writing.write_all(&buffer).await?;
+            writing.flush().await
+        };
+        let mut reader = Reader {
+            stream: &mut reading,
+            inbound: &mut self.inbound,
+            cache: &mut self.cache,
+            steps: steps.into_iter().peekable(),
+        };
+        // Written and read at once: a server that cannot get rid of its answers stops reading.
+        let (_, segments) =
+            tokio::try_join!(write, reader.segments()).map_err(|error| Lost(error))?;
+        self.status = segments
+            .last()
+            .map_or(self.status, |segment| segment.status);
+        self.usable = !segments
+            .iter()
+            .filter_map(|segment| segment.error.as_ref())
+            .any(ServerError::ends_session);
+        Ok(segments)
+    }
+
+    /// Prepares the connection for its next user: settings are reset (R11), and the statement
+    /// cache is emptied when it has grown too large.
+    pub async fn reset(&mut self) -> Result<(), Lost> {
+        let forget = self.cache.names.len() > CACHED_STATEMENTS_MAX;
+        let segments = self
+            .run(|pipeline| {
+                if forget {
+                    pipeline.simple("DISCARD ALL");
+                } else {
+                    pipeline.simple("RESET ALL");
+                }
+            })
+            .await?;
+        if forget {
+            self.cache.names.clear();
+        }
+        self.usable &= segments.iter().all(|segment| segment.error.is_none());
+        Ok(())
+    }
+}
+
+/// Reads the answers to one pipeline.
+struct Reader<'c, R, I: Iterator<Item = Step>> {
+    stream: &'c mut R,
+    inbound: &'c mut BytesMut,
+    cache: &'c mut StatementCache,
+    steps: std::iter::Peekable<I>,
+}
+
+impl<R: AsyncRead + Unpin, I: Iterator<Item = Step>> Reader<'_, R, I> {
+    async fn segments(&mut self) -> io::Result<Vec<Segment>> {
+        let mut segments = Vec::new();
+        while self.steps.peek().is_some() {
+            segments.push(self.segment().await?);
+        }
+        Ok(segments)
+    }
+
+    /// Reads up to the next ReadyForQuery.
+    async fn segment(&mut self) -> io::Result<Segment> {
+        let mut segment = Segment {
+            replies: Vec::new(),
+            error: None,
+            notices: Vec::new(),
+            status: TransactionStatus::Idle,
+        };
+        let mut reply = Reply::default();
+        let mut bytes_left = self.limit().bytes;
+        loop {
+            match self.message().await? {
+                Message::ParseComplete => self.note_parsed(),
+                Message::RowDescription(body) => reply.columns = columns(&body)?,
+                Message::DataRow(body) => keep_row(&mut reply, &body, &mut bytes_left)?,
+                Message::CommandComplete(body) => {
+                    reply.tag = body.tag()?.to_owned();
+                    segment.replies.push(std::mem::take(&mut reply));
+                    self.next_statement();
+                    bytes_left = self.limit().bytes;
+                }
+                Message::PortalSuspended => {
+                    reply.too_large = true;
+                    segment.replies.push(std::mem::take(&mut reply));
+                    self.next_statement();
+                    bytes_left = self.limit().bytes;
+                }
+                Message::EmptyQueryResponse => {
+                    segment.replies.push(std::mem::take(&mut reply));
+                    self.next_statement();
+                }
+                Message::ErrorResponse(body) => {
+                    let error = ServerError::parse(body.fields())?;
+                    let ends_session = error.ends_session();
+                    segment.error = Some(error);
+                    if ends_session {
+                        // No ReadyForQuery follows: the server closes the connection.
+                        self.steps_to_end();
+                        return Ok(segment);
+                    }
+                }
+                Message::NoticeResponse(body) => {
+                    segment.notices.push(ServerError::parse(body.fields())?);
+                }
+                Message::ReadyForQuery(body) => {
+                    segment.status = status(body.status())?;
+                    self.skip_to_next_segment();
+                    return Ok(segment);
+                }
+                Message::CopyInResponse(_) | Message::CopyOutResponse(_) => {
+                    return Err(io::Error::other("unexpected COPY"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn message(&mut self) -> io::Result<Message> {
+        loop {
+            if let Some(message) = Message::parse(self.inbound)? {
+                return Ok(message);
+            }
+            if self.stream.read_buf(self.inbound).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    fn limit(&mut self) -> ResultLimit {
+        match self.steps.peek() {
+            Some(Step::Run { limit, .. }) => *limit,
+            Some(Step::Simple | Step::Sync) | None => ResultLimit {
+                rows: 0,
+                bytes: usize::MAX,
+            },
+        }
+    }
+
+    fn note_parsed(&mut self) {
+        if let Some(Step::Run { parsed, .. }) = self.steps.peek_mut()
+            && let Some((sql, name)) = parsed.take()
+        {
+            self.cache.names.insert(sql, name);
+        }
+    }
+
+    /// A simple query's step stays until its ReadyForQuery.
+    fn next_statement(&mut self) {
+        self.steps.next_if(|step| matches!(step, Step::Run { .. }));
+    }
+
+    fn skip_to_next_segment(&mut self) {
+        for step in self.steps.by_ref() {
+            if matches!(step, Step::Sync | Step::Simple) {
+                return;
+            }
+        }
+    }
+
+    fn steps_to_end(&mut self) {
+        for _ in self.steps.by_ref() {}
+    }
+}
+
+fn status(byte: u8) -> io::Result<TransactionStatus> {
+    match byte {
+        b'I' => Ok(TransactionStatus::Idle),
+        b'T' => Ok(TransactionStatus::Open),
+        b'E' => Ok(TransactionStatus::Failed),
+        other => Err(io::Error::other(format!(
+            "unknown transaction status {other}"
+        ))),
+    }
+}
+
+fn columns(body: &RowDescriptionBody) -> io::Result<Vec<Column>> {
+    body.fields()
+        .map(|field| {
+            Ok(Column {
+                name: field.name().to_owned(),
+                type_oid: field.type_oid(),
+            })
+        })
+        .collect()
+}
+
+fn keep_row(reply: &mut Reply, body: &DataRowBody, bytes_left: &mut usize) -> io::Result<()> {
+    if body.buffer().len() > *bytes_left {
+        reply.too_large = true;
+    }
+    if reply.too_large {
+        return Ok(());
+    }
+    *bytes_left -= body.buffer().len();
+    let text = |range: std::ops::Range<usize>| {
+        let bytes = body.buffer().get(range).ok_or(io::ErrorKind::InvalidData)?;
+        Ok::<_, io::Error>(String::from_utf8_lossy(bytes).into_owned())
+    };
+    let row = body
+        .ranges()
+        .map(|range| range.map(text).transpose())
+        .collect()?;
+    reply.rows.push(row);
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! PostgreSQL's text format for the parameters of Gavel's own statements.
+
+use std::fmt::Display;
+
+/// An array literal, such as `{"a","b"}`. Every element is quoted, so no element can end it.
+pub fn array<T: Display>(elements: impl IntoIterator<Item = T>) -> Option<String> {
+    optional_array(elements.into_iter().map(Some))
+}
+
+/// An array literal with NULLs.
+pub fn optional_array<T: Display>(elements: impl IntoIterator<Item = Option<T>>) -> Option<String> {
+    let mut literal = String::from("{");
+    for (index, element) in elements.into_iter().enumerate() {
+        if index > 0 {
+            literal.push(',');
+        }
+        match element {
+            None => literal.push_str("NULL"),
+            Some(element) => push_quoted(&mut literal, &element.to_string()),
+        }
+    }
+    literal.push('}');
+    Some(literal)
+}
+
+/// A `bytea` in hex format.
+pub fn bytea(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::from("\\x"), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// A scalar parameter.
+pub fn scalar(value: impl Display) -> Option<String> {
+    Some(value.to_string())
+}
+
+fn push_quoted(literal: &mut String, element: &str) {
+    literal.push('"');
+    for c in element.chars() {
+        if c == '"' || c == '\\' {
+            literal.push('\\');
+        }
+        literal.push(c);
+    }
+    literal.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_cannot_escape() {
+        assert_eq!(array(["a\",\"b", "c\\"]).unwrap(), r#"{"a\",\"b","c\\"}"#);
+        assert_eq!(optional_array([None, Some(1)]).unwrap(), r#"{NULL,"1"}"#);
+        assert_eq!(array::<u8>([]).unwrap(), "{}");
+        assert_eq!(bytea(&[0, 255]), "\\x00ff");
+    }
+}
