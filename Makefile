@@ -1,0 +1,76 @@
+# The two commands a newcomer needs: `make demo` and `make test`. `make` lists the rest.
+#
+# verify never writes, fix does; both are what CI runs, so what passes here passes there.
+
+CARGO ?= cargo
+# Features of the tests: the named crash points are compiled in only for them.
+TEST_FEATURES ?=
+# More arguments for the test runner, such as a filter: make test NEXTEST_ARGS=lane
+NEXTEST_ARGS ?=
+# How the demo and the benchmarks are compiled; DEMO_PROFILE=release optimises more and takes longer.
+DEMO_PROFILE ?= quick
+BENCH_PROFILE ?= release
+# Where `gavel dev` keeps its servers.
+DEV_FOLDER ?= .gavel-dev
+CRASH_LOOP_TIMES ?= 10
+
+feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
+profile_folder = $(if $(filter dev,$(1)),debug,$(1))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-doc verify fix bench bench-quick crash-loop clean-dev
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: ## Install what is missing: PostgreSQL 15 or newer, a linker, the test runner
+	@scripts/setup.sh test
+
+build: ## Build the gavel binary, optimised
+	@scripts/setup.sh run
+	$(CARGO) build --locked --release -p gavel-cli
+
+demo: ## See it happen: transfers between three databases while things are killed
+	@scripts/setup.sh run
+	$(CARGO) build --locked --profile $(DEMO_PROFILE) -p gavel-cli
+	target/$(call profile_folder,$(DEMO_PROFILE))/gavel demo
+
+test: ## See it proved: all tests, against real PostgreSQL servers
+	@scripts/setup.sh test
+	$(CARGO) nextest run --locked --workspace $(feature_flag) $(NEXTEST_ARGS)
+	@$(MAKE) --no-print-directory test-doc
+
+test-doc: ## The examples in the documentation
+	$(CARGO) test --locked --workspace --doc $(feature_flag)
+
+verify: ## Check format, lints, documentation and architecture; writes nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets $(feature_flag) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
+	scripts/check-edges.sh
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run && echo "shellcheck: clean"; \
+	else echo "shellcheck: not installed, skipped"; fi
+
+fix: ## Format, and apply the lints' own corrections
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets $(feature_flag) --fix --allow-dirty --allow-staged
+
+bench: ## Measure side by side against hand-written two-phase commit; writes docs/benchmarks.*
+	@scripts/setup.sh run
+	$(CARGO) build --locked --profile $(BENCH_PROFILE) -p gavel-cli -p gavel-bench
+	target/$(BENCH_PROFILE)/gavel-bench
+
+bench-quick: ## The same in a minute, for comparing two builds; writes nothing
+	@scripts/setup.sh run
+	$(CARGO) build --locked --profile $(BENCH_PROFILE) -p gavel-cli -p gavel-bench
+	target/$(BENCH_PROFILE)/gavel-bench --quick
+
+crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
+	@scripts/setup.sh test
+	@for round in $$(seq 1 $(CRASH_LOOP_TIMES)); do \
+	    echo "crash-loop: round $$round of $(CRASH_LOOP_TIMES)"; \
+	    $(CARGO) nextest run --locked -p gavel-tests $(feature_flag) --no-capture -E 'test(crash)' || exit 1; \
+	done
+
+clean-dev: ## Delete the data of `gavel dev` in DEV_FOLDER
+	rm -rf -- $(DEV_FOLDER)
