@@ -6,6 +6,12 @@
 //! gRPC.
 
 pub mod api;
+#[doc(hidden)]
+pub mod crash;
+mod failure;
 pub mod pg;
+mod prepare;
+pub mod shard;
+mod work;
 
 pub use api::{Participant, Unavailable};

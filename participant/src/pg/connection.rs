@@ -120,6 +120,11 @@ impl Connection {
         Ok(segments)
     }
 
+    /// Sees to it that the connection is closed instead of being used again.
+    pub fn discard(&mut self) {
+        self.usable = false;
+    }
+
     /// Prepares the connection for its next user: settings are reset (R11), and the statement
     /// cache is emptied when it has grown too large.
     pub async fn reset(&mut self) -> Result<(), Lost> {

@@ -1,0 +1,125 @@
+//! Running members' work inside an open transaction, for prepare and decide alike.
+
+use gavel_protocol::message::{Member, MemberFailure};
+use gavel_protocol::outcome::StatementResult;
+use gavel_protocol::{Limits, ShardTag, Statement};
+
+use crate::failure::{self, Place};
+use crate::pg::{Pipeline, Reply, Segment};
+
+/// Pins what a vote or a decision depends on, right before it (R11): the role that owns the
+/// prepared transaction (facts 9), a synchronous commit (facts 6), and no timeout that could
+/// cancel it (facts 2).
+pub const PIN: &str = "SELECT set_config('role', 'none', true), \
+     set_config('synchronous_commit', 'on', true), \
+     set_config('statement_timeout', '0', true), \
+     set_config('lock_timeout', '0', true)";
+
+/// Adds a member's statements to a pipeline.
+pub fn add(pipeline: &mut Pipeline<'_>, statements: &[Statement], limits: &Limits) {
+    for Statement {
+        sql,
+        params,
+        guard: _,
+    } in statements
+    {
+        let (rows, bytes) = (limits.rows_per_statement_max, limits.result_bytes_max);
+        pipeline.run_limited(sql, params, rows, bytes);
+    }
+}
+
+/// Reads the replies to one member's statements: its results, or why it failed.
+///
+/// This is where a guard is enforced: before PREPARE or COMMIT is sent (R3).
+pub fn judge(
+    shard: ShardTag,
+    statements: &[Statement],
+    replies: Vec<Reply>,
+) -> Result<Vec<StatementResult>, MemberFailure> {
+    debug_assert_eq!(statements.len(), replies.len());
+    let each = statements.iter().zip(replies).enumerate();
+    each.map(|(index, (statement, reply))| {
+        let place = Place {
+            shard,
+            statement: Some(index),
+        };
+        if reply.too_large {
+            return Err(MemberFailure::Failed(failure::result_too_large(place)));
+        }
+        let rows = reply.row_count();
+        match statement.guard {
+            Some(guard) if !guard.holds(rows) => Err(MemberFailure::Failed(failure::guard_failed(
+                place, guard, rows,
+            ))),
+            _ => Ok(reply.into_result()),
+        }
+    })
+    .collect()
+}
+
+/// The first member that failed.
+#[derive(Debug)]
+pub struct Culprit {
+    /// Which member.
+    pub index: usize,
+    /// How it failed.
+    pub failure: MemberFailure,
+}
+
+/// Reads the replies to all members' statements, which follow `preamble` other statements in
+/// one segment. The error of the preamble, if it was that which failed, is the caller's.
+pub fn judge_all(
+    shard: ShardTag,
+    preamble: usize,
+    members: &[Member],
+    segment: Segment,
+) -> Result<Vec<Vec<StatementResult>>, Culprit> {
+    if let Some(error) = &segment.error {
+        return Err(blame(
+            shard,
+            preamble,
+            members,
+            segment.replies.len(),
+            error,
+        ));
+    }
+    let mut replies = segment.replies.into_iter().skip(preamble);
+    let each = members.iter().enumerate();
+    each.map(|(index, member)| {
+        let own = replies.by_ref().take(member.statements.len()).collect();
+        judge(shard, &member.statements, own).map_err(|failure| Culprit { index, failure })
+    })
+    .collect()
+}
+
+/// Finds the member whose statement raised `error`: the one at position `failed_at`.
+fn blame(
+    shard: ShardTag,
+    preamble: usize,
+    members: &[Member],
+    failed_at: usize,
+    error: &crate::pg::ServerError,
+) -> Culprit {
+    let mut statement = failed_at.saturating_sub(preamble);
+    for (index, member) in members.iter().enumerate() {
+        if statement < member.statements.len() {
+            let place = Place {
+                shard,
+                statement: Some(statement),
+            };
+            return Culprit {
+                index,
+                failure: failure::classify(error, place),
+            };
+        }
+        statement -= member.statements.len();
+    }
+    let place = Place {
+        shard,
+        statement: None,
+    };
+    Culprit {
+        index: members.len().saturating_sub(1),
+        failure: failure::classify(error, place),
+    }
+}
