@@ -48,4 +48,5 @@ pub use binaries::{Binaries, OLDEST_MAJOR_VERSION};
 pub use cluster::Cluster;
 pub use error::Error;
 pub use options::{Mode, Options};
+pub use port::pick_free as free_port;
 pub use server::Server;

@@ -16,7 +16,7 @@ const PREFERRED: Range<u16> = 20_000..32_000;
 const TRIES_MAX: u32 = 200;
 
 /// A port on 127.0.0.1 that nobody listens on right now; somebody may before it is used.
-pub(crate) fn pick_free() -> Result<u16, Error> {
+pub fn pick_free() -> Result<u16, Error> {
     let range = PREFERRED.start..PREFERRED.end.min(first_ephemeral());
     if !range.is_empty() {
         let mut random = rand::rng();

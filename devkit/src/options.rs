@@ -1,0 +1,87 @@
+//! What a caller can choose about a deployment.
+
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// Shards of a new folder if nobody says how many.
+pub(crate) const SHARDS_DEFAULT: usize = 3;
+/// More servers than this do not fit on a developer's machine.
+const SHARDS_MAX: usize = 24;
+const COORDINATORS_MAX: usize = 16;
+
+/// How to set up a deployment. Start from [`Options::new`] and change what differs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything is kept.
+    pub folder: PathBuf,
+    /// The `gavel` executable that runs participants and coordinators.
+    pub executable: PathBuf,
+    /// How many shards with data; `None` keeps what the folder has, or makes 3.
+    pub shards: Option<usize>,
+    /// Adds a shard `decisions` that holds no data, and makes it the home of new transactions.
+    pub decisions_shard: bool,
+    /// How many coordinators run side by side.
+    pub coordinators: usize,
+    /// Port of the first coordinator; `None` keeps the folder's, or picks a free one.
+    pub port: Option<u16>,
+    /// Whether a process that ends unasked is started again.
+    pub restart: bool,
+    /// Further tables for `gavel.toml`, such as `[limits]`. Not keys of the top level.
+    pub extra_config: String,
+    /// Further settings for every `postgresql.conf`: name and unquoted value.
+    pub server_settings: Vec<(String, String)>,
+    /// `true`: `initdb` for every server. `false`: copies of a cached one, which is quicker, but
+    /// all servers then share one system identifier. For tests.
+    pub fresh_initdb: bool,
+    /// Environment of every participant and coordinator, on top of this process's own.
+    pub env: Vec<(String, String)>,
+}
+
+impl Options {
+    /// Three shards, one coordinator, durable servers, children that are restarted.
+    #[must_use]
+    pub fn new(folder: impl AsRef<Path>, executable: impl AsRef<Path>) -> Self {
+        Self {
+            folder: folder.as_ref().to_path_buf(),
+            executable: executable.as_ref().to_path_buf(),
+            shards: None,
+            decisions_shard: false,
+            coordinators: 1,
+            port: None,
+            restart: true,
+            extra_config: String::new(),
+            server_settings: Vec::new(),
+            fresh_initdb: true,
+            env: Vec::new(),
+        }
+    }
+
+    /// As [`Options::new`], but quick to set up, and nothing is restarted behind a test's back.
+    #[must_use]
+    pub fn for_tests(folder: impl AsRef<Path>, executable: impl AsRef<Path>) -> Self {
+        Self {
+            fresh_initdb: false,
+            restart: false,
+            ..Self::new(folder, executable)
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let shards = self.shards.unwrap_or(SHARDS_DEFAULT);
+        in_range("shards", shards, SHARDS_MAX)?;
+        in_range("coordinators", self.coordinators, COORDINATORS_MAX)
+    }
+}
+
+fn in_range(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
+    if (1..=max).contains(&found) {
+        return Ok(());
+    }
+    Err(Error::OutOfRange {
+        what,
+        found,
+        min: 1,
+        max,
+    })
+}
