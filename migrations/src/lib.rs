@@ -95,6 +95,14 @@ pub async fn migrate(admin_url: &str, identity: &IdentityClaim) -> Result<Report
 }
 
 async fn connect(admin_url: &str) -> Result<PgConnection, MigrateError> {
+    // sqlx takes any scheme and would try `mysql://` as if it were ours.
+    if !["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| admin_url.starts_with(scheme))
+    {
+        let source = sqlx::Error::Configuration("the scheme is not postgres://".into());
+        return Err(MigrateError::Address { source });
+    }
     let options = PgConnectOptions::from_str(admin_url)
         .map_err(|source| MigrateError::Address { source })?
         .application_name("gavel migrate")
