@@ -8,7 +8,9 @@
 pub mod api;
 #[doc(hidden)]
 pub mod crash;
+mod decide;
 mod failure;
+mod finish;
 pub mod pg;
 mod prepare;
 pub mod shard;

@@ -1,0 +1,420 @@
+//! Deciding a batch at home.
+//!
+//! One ordinary local transaction: decision row, transaction rows, home's own work, COMMIT. That
+//! COMMIT is the decision. The rows come first (R4), so that a resolver that wants to force an
+//! abort waits for a working home instead of beating it.
+//!
+//! Once this has begun, the outcome is known only from the tag COMMIT without warning, or from
+//! the register (R5): whatever else happens here ends in [`Home::abort`], which commits an abort
+//! row for this batch and reads it back. If even that fails, the answer is `Unknown`.
+//!
+//! If this process dies at any await, the register tells: no row yet means that a resolver's
+//! abort will win, a commit row means that everybody commits.
+
+use gavel_protocol::message::{
+    Decide, DecideAnswer, Decided, FailedMember, KnownTxid, MemberFailure, Recorded, WhyAborted,
+};
+use gavel_protocol::outcome::StatementResult;
+use gavel_protocol::{AbortReason, Principal, Refusal, RefusalCode, RequestHash, Txid};
+
+use crate::crash_point;
+use crate::failure::{self, Place};
+use crate::pg::pool::Lease;
+use crate::pg::{Lost, Pipeline, Reply, Segment, ServerError, text};
+use crate::prepare::clean_up;
+use crate::shard::Shard;
+use crate::work::{self, Culprit};
+
+/// Statements before the members' work: BEGIN and the rows.
+const PREAMBLE: usize = 2;
+
+pub(crate) const OPEN_DECISION: &str = "SELECT gavel.open_decision($1, $2, $3, $4, $5, $6, $7, $8)";
+const FORCE_ABORT: &str = "SELECT gavel.force_abort($1, $2)";
+const RECORD_ABORTS: &str = "SELECT gavel.record_aborts($1, $2, $3, $4, $5, $6)";
+const READ_DECISIONS: &str = "SELECT outcome FROM gavel.read_decisions($1)";
+const READ_TRANSACTIONS: &str = "SELECT txid, outcome, '\\x' || encode(request_hash, 'hex'), \
+     principal, reason FROM gavel.read_transactions($1)";
+/// R6: a WAL-writing commit of its own; when it returns without warning, everything that could
+/// be read before it is replicated.
+const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'gavel', 'barrier')";
+
+/// Decides the batch.
+pub async fn decide(shard: &Shard, decide: &Decide) -> DecideAnswer {
+    crash_point!("participant.decide.received");
+    let answer = match shard.decide.get().await {
+        Ok(connection) => {
+            Home {
+                shard,
+                decide,
+                connection,
+            }
+            .run()
+            .await
+        }
+        // Nothing was sent, but a duplicate of this decide may have been: only the register
+        // can say (R5).
+        Err(error) => answer(Decided::Unknown {
+            detail: format!("home {}: no connection: {error}", shard.tag()),
+        }),
+    };
+    crash_point!("participant.decide.answering");
+    answer
+}
+
+fn answer(decided: Decided) -> DecideAnswer {
+    DecideAnswer {
+        decided,
+        results: Vec::new(),
+    }
+}
+
+fn lost(lost: Lost) -> DecideAnswer {
+    answer(Decided::Unknown {
+        detail: format!("the connection to home was lost: {}", lost.0),
+    })
+}
+
+struct Home<'a> {
+    shard: &'a Shard,
+    decide: &'a Decide,
+    connection: Lease,
+}
+
+/// What made the deciding transaction fail.
+enum Failure {
+    Culprit(Culprit),
+    NoCulprit(MemberFailure),
+    /// A txid or the batch itself is recorded already.
+    Recorded,
+    Refused(Refusal),
+}
+
+impl Home<'_> {
+    async fn run(&mut self) -> DecideAnswer {
+        let results = match self.execute().await {
+            Ok(Ok(results)) => results,
+            Ok(Err(failure)) => return self.roll_back_and_abort(failure).await,
+            Err(gone) => return lost(gone),
+        };
+        crash_point!("participant.decide.executed");
+        let segment = match self.commit().await {
+            Ok(segment) => segment,
+            Err(gone) => return lost(gone),
+        };
+        crash_point!("participant.decide.committed");
+        if segment.may_not_be_replicated() {
+            let detail = "committed, but perhaps not replicated (warning 01000)".to_owned();
+            return answer(Decided::Unknown { detail });
+        }
+        if segment.is_committed() {
+            clean_up(&mut self.connection, self.decide.batch_safe).await;
+            return DecideAnswer {
+                decided: Decided::Committed,
+                results,
+            };
+        }
+        let failure = match &segment.error {
+            Some(error) => {
+                let place = Place {
+                    shard: self.shard.tag(),
+                    statement: None,
+                };
+                Failure::NoCulprit(failure::classify(error, place))
+            }
+            None => Failure::Refused(Refusal::new(
+                RefusalCode::Contended,
+                format!("COMMIT was answered with the tag `{}`", segment.last_tag()),
+            )),
+        };
+        self.roll_back_and_abort(failure).await
+    }
+
+    /// Rows first (R4), then the members' work.
+    async fn execute(&mut self) -> Result<Result<Vec<Vec<StatementResult>>, Failure>, Lost> {
+        let (decide, limits) = (self.decide, &self.shard.limits);
+        let segments = self
+            .connection
+            .run(|pipeline| {
+                let isolation = decide.isolation.as_sql();
+                pipeline.run(
+                    &format!("BEGIN ISOLATION LEVEL {isolation} READ WRITE"),
+                    &[],
+                );
+                pipeline.run(OPEN_DECISION, &decision_params(decide));
+                for member in &decide.members {
+                    work::add(pipeline, &member.statements, limits);
+                }
+                pipeline.sync();
+            })
+            .await?;
+        let segment = only(segments)?;
+        if let Some(error) = segment
+            .error
+            .as_ref()
+            .filter(|_| segment.replies.len() < PREAMBLE)
+        {
+            return Ok(Err(rows_failed(error, self.shard)));
+        }
+        let judged = work::judge_all(self.shard.tag(), PREAMBLE, &decide.members, segment);
+        Ok(judged.map_err(Failure::Culprit))
+    }
+
+    /// The decision. Never cancelled (facts 2).
+    async fn commit(&mut self) -> Result<Segment, Lost> {
+        let segments = self
+            .connection
+            .run(|pipeline| {
+                pipeline.run(work::PIN, &[]).run("COMMIT", &[]).sync();
+            })
+            .await?;
+        only(segments)
+    }
+
+    async fn roll_back_and_abort(&mut self, failure: Failure) -> DecideAnswer {
+        let rolled_back = self.connection.run(|pipeline| {
+            pipeline.run("ROLLBACK", &[]).sync();
+        });
+        if let Err(gone) = rolled_back.await {
+            return lost(gone);
+        }
+        let _ = self.connection.reset().await;
+        match self.abort(failure).await {
+            Ok(decided) => answer(decided),
+            Err(gone) => lost(gone),
+        }
+    }
+
+    /// R5: commits an abort row for this batch and reads it back. The failure of a batch of one
+    /// is recorded in the same transaction, so it costs no flush of its own.
+    async fn abort(&mut self, failure: Failure) -> Result<Decided, Lost> {
+        let own = self.own_abort(&failure);
+        let txids: Vec<Txid> = self
+            .decide
+            .members
+            .iter()
+            .map(|member| member.txid)
+            .collect();
+        let (decide, limits) = (self.decide, &self.shard.limits);
+        let incarnation = decide.incarnation;
+        let wait_ms = limits.resolve_lock_timeout_ms;
+        let segments = self
+            .connection
+            .run(|pipeline| {
+                pipeline.run("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", &[]);
+                pipeline.run_once(&format!("SET LOCAL lock_timeout = {wait_ms}"));
+                let key = [text::scalar(decide.batch), text::scalar(incarnation)];
+                pipeline.run(FORCE_ABORT, &key);
+                if let Some(own) = &own {
+                    add_record_aborts(pipeline, decide, std::slice::from_ref(own));
+                }
+                pipeline.run("COMMIT", &[]).sync();
+                pipeline
+                    .run(READ_DECISIONS, &[text::array([decide.batch])])
+                    .sync();
+                pipeline
+                    .run(READ_TRANSACTIONS, &[text::array(&txids)])
+                    .sync();
+                pipeline.run(BARRIER, &[]).sync();
+            })
+            .await?;
+        let [aborted, decision, transactions, barrier] = <[Segment; 4]>::try_from(segments)
+            .map_err(|_| Lost(std::io::ErrorKind::UnexpectedEof.into()))?;
+        let proven = aborted.is_committed()
+            && !aborted.may_not_be_replicated()
+            && barrier.error.is_none()
+            && !barrier.may_not_be_replicated();
+        let outcome = decision
+            .replies
+            .first()
+            .and_then(Reply::scalar)
+            .map(str::to_owned);
+        let Some(outcome) = outcome.filter(|_| proven) else {
+            let detail = aborted.error.map_or_else(
+                || "the abort could not be read back".to_owned(),
+                |error| format!("the abort could not be recorded: {error}"),
+            );
+            return Ok(Decided::Unknown { detail });
+        };
+        if outcome == "commit" {
+            // A duplicate of this decide has won; its effects are this batch's.
+            return Ok(Decided::Committed);
+        }
+        let known = self.known(transactions);
+        Ok(Decided::Aborted(why(failure, known, own.as_ref())))
+    }
+
+    /// The abort to record: the failure of the only member, by its own doing.
+    fn own_abort(&self, failure: &Failure) -> Option<FailedMember> {
+        let [member] = &self.decide.members[..] else {
+            return None;
+        };
+        let failure = match failure {
+            Failure::Culprit(culprit) => &culprit.failure,
+            Failure::NoCulprit(failure) => failure,
+            Failure::Recorded | Failure::Refused(_) => return None,
+        };
+        let MemberFailure::Failed(reason) = failure else {
+            return None;
+        };
+        let (txid, request_hash) = (member.txid, member.request_hash);
+        Some(FailedMember {
+            txid,
+            request_hash,
+            reason: reason.clone(),
+        })
+    }
+
+    /// R8: what is recorded of the members, compared with what was submitted.
+    fn known(&self, transactions: Segment) -> Vec<KnownTxid> {
+        let rows = transactions
+            .replies
+            .into_iter()
+            .flat_map(|reply| reply.rows);
+        let members = &self.decide.members;
+        rows.filter_map(|row| {
+            let txid: Txid = row.first()?.as_deref()?.parse().ok()?;
+            let member = members.iter().find(|member| member.txid == txid)?;
+            let record = read_record(&row, member.request_hash, &self.decide.principal)?;
+            Some(KnownTxid { txid, record })
+        })
+        .collect()
+    }
+}
+
+/// What the coordinator hears. A recorded outcome goes before a failure of this try: another
+/// try may have committed the txid in between.
+fn why(failure: Failure, known: Vec<KnownTxid>, own: Option<&FailedMember>) -> WhyAborted {
+    let own_record = own.map(|own| KnownTxid {
+        txid: own.txid,
+        record: Recorded::Aborted(own.reason.clone()),
+    });
+    let others: Vec<KnownTxid> = known
+        .iter()
+        .filter(|known| Some(*known) != own_record.as_ref())
+        .cloned()
+        .collect();
+    if !others.is_empty() {
+        return WhyAborted::Known(others);
+    }
+    let recorded = !known.is_empty();
+    match failure {
+        Failure::Culprit(Culprit { index, failure }) => WhyAborted::Member {
+            index,
+            failure,
+            recorded,
+        },
+        Failure::NoCulprit(failure) => WhyAborted::NoCulprit { failure, recorded },
+        Failure::Recorded => WhyAborted::Refused(Refusal::new(
+            RefusalCode::Contended,
+            "somebody decided or recorded this first: run it again",
+        )),
+        Failure::Refused(refusal) => WhyAborted::Refused(refusal),
+    }
+}
+
+/// One row of [`READ_TRANSACTIONS`] as an answer to a repeated submit (R8).
+pub(crate) fn read_record(
+    row: &[Option<String>],
+    request_hash: RequestHash,
+    principal: &Principal,
+) -> Option<Recorded> {
+    let [_, outcome, hash, owner, reason] = row else {
+        return None;
+    };
+    if owner.as_deref() != Some(principal.as_str()) {
+        return Some(Recorded::OtherPrincipal);
+    }
+    if hash.as_deref() != Some(text::bytea(&request_hash.0).as_str()) {
+        return Some(Recorded::OtherContent);
+    }
+    Some(match outcome.as_deref() {
+        Some("committed") => Recorded::Committed,
+        _ => Recorded::Aborted(read_reason(reason.as_deref())),
+    })
+}
+
+/// The recorded reason of an abort.
+pub(crate) fn read_reason(reason: Option<&str>) -> AbortReason {
+    let text = reason.unwrap_or_default();
+    serde_json::from_str(text)
+        .unwrap_or_else(|_| AbortReason::new(gavel_protocol::AbortCode::SqlError, text))
+}
+
+/// A reason as it is recorded.
+pub(crate) fn write_reason(reason: &AbortReason) -> String {
+    serde_json::to_string(reason).unwrap_or_else(|_| reason.message.clone())
+}
+
+pub(crate) fn decision_params(decide: &Decide) -> [Option<String>; 8] {
+    let committed = decide
+        .members
+        .iter()
+        .map(|member| (member.txid, member.request_hash, None));
+    let aborted = decide.failed.iter().map(|failed| {
+        (
+            failed.txid,
+            failed.request_hash,
+            Some(write_reason(&failed.reason)),
+        )
+    });
+    let rows: Vec<_> = committed.chain(aborted).collect();
+    let outcome = |reason: &Option<String>| match reason {
+        None => "committed",
+        Some(_) => "aborted",
+    };
+    [
+        text::scalar(decide.batch),
+        text::scalar(decide.incarnation),
+        text::array(&decide.prepared),
+        text::array(rows.iter().map(|(txid, ..)| txid)),
+        text::array(rows.iter().map(|(.., reason)| outcome(reason))),
+        text::array(rows.iter().map(|(_, hash, _)| text::bytea(&hash.0))),
+        text::optional_array(rows.iter().map(|(.., reason)| reason.as_ref())),
+        text::scalar(&decide.principal),
+    ]
+}
+
+fn add_record_aborts(pipeline: &mut Pipeline<'_>, decide: &Decide, aborts: &[FailedMember]) {
+    let params = [
+        text::scalar(decide.batch),
+        text::scalar(decide.incarnation),
+        text::array(aborts.iter().map(|abort| abort.txid)),
+        text::array(
+            aborts
+                .iter()
+                .map(|abort| text::bytea(&abort.request_hash.0)),
+        ),
+        text::array(aborts.iter().map(|abort| write_reason(&abort.reason))),
+        text::scalar(&decide.principal),
+    ];
+    pipeline.run(RECORD_ABORTS, &params);
+}
+
+fn rows_failed(error: &ServerError, shard: &Shard) -> Failure {
+    if error.sqlstate == "23505" && error.schema.as_deref() == Some("gavel") {
+        return Failure::Recorded;
+    }
+    let place = Place {
+        shard: shard.tag(),
+        statement: None,
+    };
+    match failure::classify(error, place) {
+        MemberFailure::Refused(refusal) => Failure::Refused(refusal),
+        MemberFailure::Failed(reason) => Failure::Refused(Refusal::new(
+            RefusalCode::ShardUnavailable,
+            format!("home {}: {reason}", shard.tag()),
+        )),
+    }
+}
+
+fn only(segments: Vec<Segment>) -> Result<Segment, Lost> {
+    let first = segments.into_iter().next();
+    first
+        .filter(|segment| {
+            !segment
+                .error
+                .as_ref()
+                .is_some_and(ServerError::ends_session)
+        })
+        .ok_or_else(|| Lost(std::io::Error::other("PostgreSQL ended the session")))
+}
