@@ -17,7 +17,8 @@ gavel-coordinator: gavel-protocol gavel-wire gavel-participant
 gavel-client: gavel-protocol gavel-wire +gavel-coordinator +gavel-participant
 gavel-demo: gavel-client gavel-protocol
 gavel-sim: gavel-protocol
-gavel-cli: gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
+gavel-devkit: gavel-migrations local-postgres
+gavel-cli: gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
 gavel-tests: *
 gavel-bench: *
 '

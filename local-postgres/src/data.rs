@@ -17,9 +17,18 @@ use crate::account::Account;
 use crate::binaries::Binaries;
 use crate::folder::{Folder, write_secret};
 use crate::server::SUPERUSER;
+use crate::settings::INCLUDE_LINE;
 use crate::{Error, Options};
 
 const TEMPLATE_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whether a new data folder must survive a power cut right after it was made. The server's own
+/// fsync covers only what it writes later.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Yes,
+    No,
+}
 
 /// Makes the data folder and the superuser's password, if they are not there yet.
 pub(crate) fn ensure(
@@ -34,12 +43,14 @@ pub(crate) fn ensure(
     let unfinished = folder.unfinished_data();
     remove_if_there(&unfinished)?;
     if options.fresh_initdb {
-        initdb(folder, binaries, account)?;
+        initdb(folder, binaries, account, Sync::Yes)?;
     } else {
         from_template(folder, binaries, account)?;
     }
     append_include(&unfinished)?;
-    fs::rename(&unfinished, folder.data()).map_err(Error::io("rename", &unfinished))
+    fs::rename(&unfinished, folder.data()).map_err(Error::io("rename", &unfinished))?;
+    let synced = File::open(folder.root()).and_then(|root| root.sync_all());
+    synced.map_err(Error::io("sync", folder.root()))
 }
 
 /// A random password without characters that would need quoting anywhere.
@@ -47,7 +58,12 @@ pub(crate) fn random_password() -> String {
     format!("{:032x}", rand::rng().random::<u128>())
 }
 
-fn initdb(folder: &Folder, binaries: &Binaries, account: &Account) -> Result<(), Error> {
+fn initdb(
+    folder: &Folder,
+    binaries: &Binaries,
+    account: &Account,
+    sync: Sync,
+) -> Result<(), Error> {
     let data = folder.unfinished_data();
     let password = random_password();
     write_secret(&folder.password_file(), &password)?;
@@ -76,8 +92,10 @@ fn initdb(folder: &Folder, binaries: &Binaries, account: &Account) -> Result<(),
         "--locale",
         "C",
     ]);
-    // The server itself runs with fsync; losing a cluster that is being made loses nothing.
-    let made = run(command.args(["--no-sync", "--no-instructions"]));
+    if sync == Sync::No {
+        command.arg("--no-sync");
+    }
+    let made = run(command.arg("--no-instructions"));
     let removed = fs::remove_file(&handed_over).map_err(Error::io("remove", &handed_over));
     made.and(removed)
 }
@@ -94,7 +112,7 @@ fn from_template(folder: &Folder, binaries: &Binaries, account: &Account) -> Res
         write_secret(&folder.password_file(), password.trim())?;
         return copy(&template.join("data"), &folder.unfinished_data());
     }
-    initdb(folder, binaries, account)?;
+    initdb(folder, binaries, account, Sync::No)?;
     let next = cache.join("next");
     remove_if_there(&next)?;
     remove_if_there(&template)?;
@@ -150,15 +168,10 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
         .map_err(Error::io("change the mode of", to))
 }
 
-/// Our settings live in a file of their own, so that `postgresql.conf` and ALTER SYSTEM stay usable.
 fn append_include(data: &Path) -> Result<(), Error> {
     let path = data.join("postgresql.conf");
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    fs::write(
-        &path,
-        format!("{text}\ninclude = '{}'\n", crate::server::SETTINGS_FILE),
-    )
-    .map_err(Error::io("write", &path))
+    fs::write(&path, format!("{text}\n{INCLUDE_LINE}\n")).map_err(Error::io("write", &path))
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Error> {

@@ -1,12 +1,13 @@
 //! The folder of one server: what is where, and who owns it.
 //!
 //! ```text
-//! FOLDER/owner.lock          held by the owning process; its content is that process's id
-//! FOLDER/superuser.password  mode 0600
-//! FOLDER/port                the port, so that a restart keeps it
+//! FOLDER/owner.lock           held by the owning process; its content is that process's id
+//! FOLDER/superuser.password   mode 0600
+//! FOLDER/port                 the port, so that a restart keeps it
+//! FOLDER/local-postgres.conf  our settings
 //! FOLDER/server.log
-//! FOLDER/data/               PostgreSQL's own, appears complete or not at all
-//! FOLDER/sockets/            Unix socket, unless the path would be too long
+//! FOLDER/data/                PostgreSQL's own, appears complete or not at all
+//! FOLDER/sockets/             Unix socket, unless the path would be too long
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -65,6 +66,16 @@ impl Folder {
     /// Where the data folder grows until it is complete.
     pub(crate) fn unfinished_data(&self) -> PathBuf {
         self.root.join("data.unfinished")
+    }
+
+    /// The running postmaster's own file.
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.data().join("postmaster.pid")
+    }
+
+    /// Included by the data folder's `postgresql.conf`.
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.root.join("local-postgres.conf")
     }
 
     pub(crate) fn log(&self) -> PathBuf {

@@ -34,13 +34,16 @@
 mod account;
 mod binaries;
 mod cluster;
+mod control;
 mod data;
 mod error;
 mod folder;
 mod options;
 mod port;
+mod postmaster;
 mod process;
 mod server;
+mod settings;
 mod sql;
 mod watchdog;
 
