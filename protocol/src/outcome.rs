@@ -143,6 +143,8 @@ codes! {
         SerializationFailure = "serialization_failure",
         /// A shard or its participant could not be reached, or is not ready.
         ShardUnavailable = "shard_unavailable",
+        /// No coordinator could be reached. Said by the client library, never by a coordinator.
+        CoordinatorUnavailable = "coordinator_unavailable",
         /// A shard has no free prepared-transaction slot for this home.
         SlotsExhausted = "slots_exhausted",
         /// It was run again too often because of its neighbours.
@@ -167,6 +169,7 @@ impl RefusalCode {
             | Self::Deadlock
             | Self::SerializationFailure
             | Self::ShardUnavailable
+            | Self::CoordinatorUnavailable
             | Self::SlotsExhausted
             | Self::Contended
             | Self::DeadlineExceeded

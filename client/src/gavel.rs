@@ -1,0 +1,315 @@
+//! The client itself.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gavel_protocol::message::InDoubtBranch;
+use gavel_protocol::{Gid, Isolation, ShardMap, ShardName, ShardTag, Txid};
+
+use crate::builder::TransactionBuilder;
+use crate::endpoint::{Endpoint, Endpoints};
+use crate::error::{BeginError, CallError, ConnectError, UnknownShard};
+use crate::interactive::Interactive;
+use crate::options::Options;
+use crate::outcome::{Outcome, Status};
+use crate::retry::{Attempts, Knowledge, Submission};
+use crate::transport::{Answer, Failure, Submit, Transport, grpc};
+
+/// A client of a deployment. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Gavel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    endpoints: Endpoints,
+    shards: ShardMap,
+    options: Options,
+}
+
+/// The in-doubt branches of one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardInDoubt {
+    /// The shard.
+    pub shard: ShardName,
+    /// Its prepared branches, or why it could not be asked.
+    pub branches: Result<Vec<InDoubtBranch>, String>,
+}
+
+impl Gavel {
+    /// Connects to the coordinators at these addresses (`http://host:port`), with the default
+    /// options. Calls are spread over them, and fail over.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect<I>(endpoints: I) -> Result<Self, ConnectError>
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        Self::connect_with(endpoints, Options::default()).await
+    }
+
+    /// Connects with options.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_with<I>(endpoints: I, options: Options) -> Result<Self, ConnectError>
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let mut transports: Vec<Arc<dyn Transport>> = Vec::new();
+        for endpoint in endpoints {
+            transports.push(Arc::new(grpc::Grpc::new(endpoint.into(), &options)?));
+        }
+        if transports.is_empty() {
+            return Err(ConnectError::NoEndpoint);
+        }
+        Self::over(transports, options).await
+    }
+
+    pub(crate) async fn over(
+        transports: Vec<Arc<dyn Transport>>,
+        options: Options,
+    ) -> Result<Self, ConnectError> {
+        let endpoints = Endpoints::new(transports);
+        let shards = match &options.shards {
+            Some(shards) => shards.clone(),
+            None => ask(&endpoints, &options, |t| async move { t.shards().await })
+                .await
+                .map_err(ConnectError::Unreachable)?,
+        };
+        Ok(Self::from_parts(endpoints, shards, options))
+    }
+
+    pub(crate) fn from_parts(endpoints: Endpoints, shards: ShardMap, options: Options) -> Self {
+        let inner = Inner {
+            endpoints,
+            shards,
+            options,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Starts a declared transaction: all statements are sent in one request. The usual way,
+    /// and the fast one.
+    pub fn transaction(&self) -> TransactionBuilder {
+        TransactionBuilder::new(self.clone())
+    }
+
+    /// Begins an interactive transaction at the default isolation level, whose outcome is
+    /// recorded on the shard with the lowest tag.
+    ///
+    /// # Errors
+    /// No coordinator began it.
+    pub async fn begin(&self) -> Result<Interactive, BeginError> {
+        let home = self.inner.shards.iter().next();
+        let home = home.map_or(ShardTag(0), |(tag, _)| tag);
+        Interactive::begin(self.clone(), self.mint_at(home), Isolation::default()).await
+    }
+
+    /// Begins an interactive transaction whose outcome is recorded on `home`. One of the shards
+    /// that it writes makes for the fewest flushes.
+    ///
+    /// # Errors
+    /// No such shard, or no coordinator began it.
+    pub async fn begin_at(
+        &self,
+        home: &str,
+        isolation: Isolation,
+    ) -> Result<Interactive, BeginError> {
+        let txid = self.mint(home)?;
+        Interactive::begin(self.clone(), txid, isolation).await
+    }
+
+    /// Mints a txid whose outcome the shard `home` will record. Nothing is sent.
+    ///
+    /// # Errors
+    /// No shard of that name.
+    pub fn mint(&self, home: &str) -> Result<Txid, UnknownShard> {
+        Ok(self.mint_at(self.tag(home)?))
+    }
+
+    /// What is recorded of a txid.
+    ///
+    /// # Errors
+    /// The question was refused, or nobody answered it in time.
+    pub async fn status(&self, txid: Txid) -> Result<Status, CallError> {
+        let status = self
+            .ask(move |t| async move { t.status(txid).await })
+            .await?;
+        Ok(Status::from_protocol(status, &self.inner.shards))
+    }
+
+    /// Aborts a txid for good, unless it has an outcome already: afterwards there is certainty.
+    /// Tells what is recorded now, `Committed` or `Aborted`; `Refused` if nothing was done, and
+    /// `InDoubt` if home could not be reached.
+    pub async fn abort(&self, txid: Txid) -> Outcome {
+        let mut attempts = self.attempts(None);
+        let mut knowledge = Knowledge::default();
+        while let Some(time) = attempts.next().await {
+            let calling = |t: Arc<dyn Transport>| async move { t.abort(txid).await };
+            let ended = self.next_endpoint().call(time, calling).await;
+            let ended = ended.map(|outcome| Answer {
+                outcome,
+                results: Vec::new(),
+            });
+            if let Some(answer) = knowledge.learn(ended) {
+                return self.outcome(txid, answer);
+            }
+        }
+        self.outcome(txid, knowledge.verdict())
+    }
+
+    /// The shards of the deployment.
+    pub fn shards(&self) -> &ShardMap {
+        &self.inner.shards
+    }
+
+    /// Prepared branches on all shards. For operators.
+    ///
+    /// # Errors
+    /// The question was refused, or nobody answered it in time.
+    pub async fn in_doubt(&self) -> Result<Vec<ShardInDoubt>, CallError> {
+        let found = self.ask(|t| async move { t.in_doubt().await }).await?;
+        let named = found.into_iter().filter_map(|(tag, branches)| {
+            let shard = self.inner.shards.name(tag)?.clone();
+            Some(ShardInDoubt { shard, branches })
+        });
+        Ok(named.collect())
+    }
+
+    /// Resolves one in-doubt branch now, and says what was done. For operators.
+    ///
+    /// # Errors
+    /// The request was refused, or nobody answered it in time.
+    pub async fn resolve(&self, gid: Gid) -> Result<String, CallError> {
+        self.ask(|t| {
+            let gid = gid.clone();
+            async move { t.resolve(gid).await }
+        })
+        .await
+    }
+
+    pub(crate) fn tag(&self, name: &str) -> Result<ShardTag, UnknownShard> {
+        let shards = &self.inner.shards;
+        let tag = name.parse().ok().and_then(|name| shards.tag(&name));
+        tag.ok_or_else(|| {
+            let known: Vec<_> = shards.iter().map(|(_, name)| name.as_str()).collect();
+            UnknownShard {
+                name: name.chars().take(64).collect(),
+                known: known.join(", "),
+            }
+        })
+    }
+
+    pub(crate) fn mint_at(&self, home: ShardTag) -> Txid {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        // A clock before 1970 makes txids that coordinators refuse as too old.
+        let unix_ms = since_epoch.map_or(0, |time| time.as_millis() as u64);
+        Txid::mint(unix_ms, home, rand::random())
+    }
+
+    /// Submits until there is an answer or no more time.
+    pub(crate) async fn run(&self, submission: Submission) -> Outcome {
+        let txid = submission.txid;
+        let mut attempts = self.attempts(submission.deadline);
+        let mut knowledge = Knowledge::default();
+        while let Some(time) = attempts.next().await {
+            let submit = Submit {
+                txid,
+                transaction: Arc::clone(&submission.transaction),
+                ack: submission.ack,
+                // Shorter than our own patience, so that the coordinator answers first.
+                timeout: time.mul_f64(0.8),
+                is_retry: submission.was_sent_before || knowledge.is_lacking(),
+            };
+            let calling = |t: Arc<dyn Transport>| async move { t.submit(submit).await };
+            let ended = self.next_endpoint().call(time, calling).await;
+            if let Some(answer) = knowledge.learn(ended) {
+                return self.outcome(txid, answer);
+            }
+        }
+        self.outcome(txid, knowledge.verdict())
+    }
+
+    /// Asks a question that may be asked twice.
+    async fn ask<T, F, Fut>(&self, call: F) -> Result<T, CallError>
+    where
+        F: Fn(Arc<dyn Transport>) -> Fut,
+        Fut: Future<Output = Result<T, Failure>>,
+    {
+        ask(&self.inner.endpoints, &self.inner.options, call).await
+    }
+
+    pub(crate) fn outcome(&self, txid: Txid, answer: Answer) -> Outcome {
+        Outcome::from_protocol(txid, answer.outcome, answer.results, &self.inner.shards)
+    }
+
+    pub(crate) fn attempts(&self, deadline: Option<Duration>) -> Attempts {
+        let options = &self.inner.options;
+        Attempts::new(options, deadline.unwrap_or(options.deadline))
+    }
+
+    /// The time for one answer in a session, whose coordinator cannot be replaced.
+    pub(crate) fn attempt_timeout(&self) -> Duration {
+        self.inner.options.attempt_timeout
+    }
+
+    pub(crate) fn next_endpoint(&self) -> Arc<Endpoint> {
+        self.inner.endpoints.next()
+    }
+}
+
+impl fmt::Debug for Gavel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gavel")
+            .field("shards", &self.inner.shards)
+            .field("options", &self.inner.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Asks a question that may be asked twice, until it is answered or there is no more time.
+async fn ask<T, F, Fut>(endpoints: &Endpoints, options: &Options, call: F) -> Result<T, CallError>
+where
+    F: Fn(Arc<dyn Transport>) -> Fut,
+    Fut: Future<Output = Result<T, Failure>>,
+{
+    let mut attempts = Attempts::new(options, options.deadline);
+    let mut last = CallError::Unreachable {
+        detail: "there was no time to ask".to_owned(),
+    };
+    while let Some(time) = attempts.next().await {
+        last = match endpoints.next().call(time, &call).await {
+            Ok(answer) => return Ok(answer),
+            Err(Failure::Refused(refusal)) if !refusal.is_retryable() => {
+                return Err(CallError::Refused(refusal));
+            }
+            Err(Failure::Refused(refusal)) => CallError::Refused(refusal),
+            Err(Failure::NotSent(detail) | Failure::Lost(detail)) => {
+                CallError::Unreachable { detail }
+            }
+        };
+    }
+    Err(last)
+}
+
+#[cfg(feature = "embedded")]
+impl Gavel {
+    /// A client of an engine inside this process. Needs no address and no token: whoever can
+    /// call it is [`gavel_protocol::Principal::local`].
+    pub fn embedded(engine: Arc<dyn gavel_coordinator::Engine>) -> Self {
+        Self::embedded_with(engine, Options::default())
+    }
+
+    /// The same, with options; those about addresses and tokens have no effect.
+    pub fn embedded_with(engine: Arc<dyn gavel_coordinator::Engine>, options: Options) -> Self {
+        let shards = engine.shards().clone();
+        let transport = Arc::new(crate::transport::engine::Embedded(engine));
+        Self::from_parts(Endpoints::new(vec![transport]), shards, options)
+    }
+}

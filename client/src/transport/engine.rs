@@ -1,0 +1,91 @@
+//! A coordinator inside this process. Nothing is lost on the way, so every failure is an answer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use gavel_coordinator::{Engine, InteractiveAnswer, Submission};
+use gavel_protocol::outcome::Status;
+use gavel_protocol::{Ack, Gid, Isolation, Outcome, Principal, ShardMap, Txid};
+
+use super::{Answer, Execute, Executed, Failure, InDoubt, Submit, Transport};
+
+/// An engine, asked as [`Principal::local`].
+pub(crate) struct Embedded(pub(crate) Arc<dyn Engine>);
+
+#[async_trait]
+impl Transport for Embedded {
+    async fn shards(&self) -> Result<ShardMap, Failure> {
+        Ok(self.0.shards().clone())
+    }
+
+    async fn submit(&self, submit: Submit) -> Result<Answer, Failure> {
+        let submission = Submission {
+            txid: submit.txid,
+            transaction: Arc::unwrap_or_clone(submit.transaction),
+            principal: Principal::local(),
+            ack: submit.ack,
+            timeout: Some(submit.timeout),
+            is_retry: submit.is_retry,
+        };
+        Ok(self.0.submit(submission).await.into())
+    }
+
+    async fn status(&self, txid: Txid) -> Result<Status, Failure> {
+        let asker = Some(Principal::local());
+        self.0.status(txid, asker).await.map_err(Failure::Refused)
+    }
+
+    async fn abort(&self, txid: Txid) -> Result<Outcome, Failure> {
+        Ok(self.0.abort(txid, Principal::local()).await)
+    }
+
+    async fn begin(&self, txid: Txid, isolation: Isolation) -> Result<(), Failure> {
+        let begun = self.0.begin(txid, isolation, Principal::local()).await;
+        begun.map_err(Failure::Refused)
+    }
+
+    async fn execute(&self, execute: Execute) -> Result<Executed, Failure> {
+        let Execute {
+            txid,
+            sequence,
+            shard,
+            statement,
+        } = execute;
+        let principal = Principal::local();
+        let answer = self
+            .0
+            .execute(txid, &principal, sequence, shard, statement)
+            .await
+            .map_err(Failure::Refused)?;
+        Ok(match answer {
+            InteractiveAnswer::Done(result) => Executed::Done(result),
+            InteractiveAnswer::Ended(outcome) => Executed::Ended(outcome),
+        })
+    }
+
+    async fn commit(&self, txid: Txid, ack: Ack) -> Result<Answer, Failure> {
+        Ok(self.0.commit(txid, &Principal::local(), ack).await.into())
+    }
+
+    async fn rollback(&self, txid: Txid) -> Result<(), Failure> {
+        let rolled_back = self.0.rollback(txid, &Principal::local()).await;
+        rolled_back.map_err(Failure::Refused)
+    }
+
+    async fn in_doubt(&self) -> Result<InDoubt, Failure> {
+        Ok(self.0.in_doubt().await)
+    }
+
+    async fn resolve(&self, gid: Gid) -> Result<String, Failure> {
+        self.0.resolve(gid).await.map_err(Failure::Refused)
+    }
+}
+
+impl From<gavel_coordinator::Answer> for Answer {
+    fn from(answer: gavel_coordinator::Answer) -> Self {
+        Self {
+            outcome: answer.outcome,
+            results: answer.results,
+        }
+    }
+}
