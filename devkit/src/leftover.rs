@@ -60,6 +60,8 @@ fn command_line(pid: i32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -68,7 +70,8 @@ mod tests {
         let config = folder.path().join("gavel.toml");
         let start = |argument: &str| {
             let started = Command::new("sh")
-                .args(["-c", "sleep 60; true", argument])
+                .args(["-c", "read -r line", argument])
+                .stdin(Stdio::piped())
                 .spawn()
                 .expect("a process");
             // Linux resumes the parent before the new program's arguments can be read.

@@ -98,8 +98,7 @@ fn migrate_all(shards: &[Shard]) -> Result<(), Error> {
             .collect();
         workers
             .into_iter()
-            .map(|worker| worker.join().expect("a migration does not panic"))
-            .collect()
+            .try_for_each(|worker| worker.join().expect("a migration does not panic"))
     })
 }
 

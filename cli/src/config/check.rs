@@ -1,0 +1,174 @@
+//! Rules between keys, which types cannot express.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
+
+use gavel_protocol::ShardMap;
+
+use super::{Config, Problem, Secret, ShardConfig};
+
+/// Everything that is wrong with a configuration whose types fit.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Vec::new();
+    shards(config, &mut found);
+    databases(config, &mut found);
+    participants(config, &mut found);
+    principals(config, &mut found);
+    if let Some(home) = &config.coordinator.default_home
+        && config.shard(home).is_none()
+    {
+        found.push(problem(
+            "coordinator.default_home",
+            format!("there is no shard `{home}`"),
+            "name one of the [[shard]] tables",
+        ));
+    }
+    if let Err(error) = config.limits.validate() {
+        let key = format!("limits.{}", error.field);
+        found.push(problem(&key, "breaks a rule".to_owned(), error.rule));
+    }
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
+        found.push(problem(
+            "log.level",
+            error.to_string(),
+            "use error, warn, info, debug or trace, or directives such as info,gavel_participant=debug",
+        ));
+    }
+    found
+}
+
+fn problem(key: &str, what: String, fix: &str) -> Problem {
+    Problem {
+        key: key.to_owned(),
+        what,
+        fix: fix.to_owned(),
+    }
+}
+
+fn shards(config: &Config, found: &mut Vec<Problem>) {
+    let shards = config
+        .shard
+        .iter()
+        .map(|shard| (shard.name.clone(), shard.tag));
+    if let Err(error) = ShardMap::new(shards) {
+        found.push(problem(
+            "shard",
+            error.to_string(),
+            "correct the [[shard]] tables",
+        ));
+    }
+}
+
+fn databases(config: &Config, found: &mut Vec<Problem>) {
+    let mut places = BTreeMap::new();
+    for (index, shard) in config.shard.iter().enumerate() {
+        sources(index, shard, found);
+        for (name, url) in [
+            ("database_url", &shard.database_url),
+            ("admin_url", &shard.admin_url),
+        ] {
+            let Some(url) = url else { continue };
+            let key = format!("shard[{index}].{name}");
+            let place = match place(url) {
+                Ok(place) => place,
+                Err(what) => {
+                    let fix = "use postgres://role:password@host:port/database";
+                    found.push(problem(&key, what, fix));
+                    continue;
+                }
+            };
+            if let Some(other) = places.insert((name, place), &shard.name) {
+                let what = format!("the same database as shard `{other}`");
+                found.push(problem(
+                    &key,
+                    what,
+                    "give every shard a database of its own",
+                ));
+            }
+        }
+    }
+}
+
+fn sources(index: usize, shard: &ShardConfig, found: &mut Vec<Problem>) {
+    let name = &shard.name;
+    if shard.database_url.is_none() && shard.database_url_file.is_none() {
+        found.push(problem(
+            &format!("shard[{index}]"),
+            format!("shard `{name}` has no database"),
+            "add database_url = \"postgres://…\", or database_url_file",
+        ));
+    }
+}
+
+/// Host, port and database of an address. Two addresses of one place are one database.
+fn place(url: &Secret) -> Result<String, String> {
+    let text = url.expose();
+    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        return Err("not a postgres:// address".to_owned());
+    }
+    let parsed = tokio_postgres::Config::from_str(text).map_err(|error| {
+        // The parser's cause names the option, never its value's secret parts.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        format!(
+            "not a usable address: {}",
+            cause.unwrap_or_else(|| error.to_string())
+        )
+    })?;
+    let database = parsed.get_dbname().ok_or("the address names no database")?;
+    if parsed.get_user().is_none() {
+        return Err("the address names no role".to_owned());
+    }
+    if parsed.get_hosts().is_empty() {
+        return Err("the address names no host".to_owned());
+    }
+    Ok(format!(
+        "{:?} {:?} {database}",
+        parsed.get_hosts(),
+        parsed.get_ports()
+    ))
+}
+
+fn participants(config: &Config, found: &mut Vec<Problem>) {
+    let mut addresses = BTreeMap::new();
+    for (index, shard) in config.shard.iter().enumerate() {
+        let Some(address) = &shard.participant else {
+            continue;
+        };
+        let key = format!("shard[{index}].participant");
+        let fix = "use http://host:port";
+        match address.parse::<http::Uri>() {
+            Ok(uri) if uri.scheme_str() == Some("http") && uri.port().is_some() => {
+                if let Some(other) = addresses.insert(address.trim_end_matches('/'), &shard.name) {
+                    let what = format!("the same address as shard `{other}`");
+                    let fix = "every shard has a participant of its own";
+                    found.push(problem(&key, what, fix));
+                }
+            }
+            Ok(_) => found.push(problem(&key, format!("`{address}` is not enough"), fix)),
+            Err(error) => found.push(problem(&key, format!("`{address}`: {error}"), fix)),
+        }
+    }
+}
+
+fn principals(config: &Config, found: &mut Vec<Problem>) {
+    let (mut names, mut tokens) = (BTreeSet::new(), BTreeMap::new());
+    for (index, principal) in config.principal.iter().enumerate() {
+        if !names.insert(&principal.name) {
+            found.push(problem(
+                &format!("principal[{index}].name"),
+                format!("two principals are called `{}`", principal.name),
+                "names must differ",
+            ));
+        }
+        let Some(token) = &principal.token else {
+            continue;
+        };
+        if let Some(other) = tokens.insert(token.expose(), &principal.name) {
+            found.push(problem(
+                &format!("principal[{index}].token_file"),
+                format!("the same token as `{other}`"),
+                "give everybody a token of their own",
+            ));
+        }
+    }
+}

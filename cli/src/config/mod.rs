@@ -1,0 +1,193 @@
+//! The configuration: one TOML file, the same for every process of a deployment, with overrides
+//! from the environment.
+//!
+//! Unknown keys are errors everywhere: a misspelt limit that silently keeps its default is found
+//! in production. Every problem names the file, the key and what to do. Secrets never reach
+//! `Debug`, logs or `--json`. `docs/configuration.md` explains every key; a test compares.
+
+mod check;
+mod environment;
+mod load;
+mod secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use gavel_protocol::{DeploymentName, Limits, Principal, ShardMap, ShardName, ShardTag};
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Problem, load, parse};
+pub use secret::Secret;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of this installation; part of every gid, so it never changes.
+    pub deployment: DeploymentName,
+    /// Whether a participant brings its shard's schema up to date at start, if an `admin_url` is
+    /// given.
+    #[serde(default = "yes")]
+    pub migrate_on_start: bool,
+    /// Lets services listen on other addresses than loopback although they have no certificates.
+    #[serde(default)]
+    pub allow_insecure_network: bool,
+    /// How long a stopping service waits for what is in flight, in milliseconds.
+    #[serde(default = "shutdown_grace_default")]
+    pub shutdown_grace_ms: u64,
+    /// The shards.
+    #[serde(default)]
+    pub shard: Vec<ShardConfig>,
+    /// The coordinator.
+    #[serde(default)]
+    pub coordinator: CoordinatorConfig,
+    /// The participants.
+    #[serde(default)]
+    pub participant: ParticipantConfig,
+    /// Who may ask; nobody listed means that everybody is `local` and an operator.
+    #[serde(default)]
+    pub principal: Vec<PrincipalConfig>,
+    /// Every limit.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// One shard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardConfig {
+    /// Its name, for people.
+    pub name: ShardName,
+    /// Its number, for the protocol; it never changes.
+    pub tag: ShardTag,
+    /// Its database, as the participant's login role.
+    pub database_url: Option<Secret>,
+    /// A file that holds `database_url`.
+    pub database_url_file: Option<PathBuf>,
+    /// Its database, as a role that may migrate.
+    pub admin_url: Option<Secret>,
+    /// A file that holds `admin_url`.
+    pub admin_url_file: Option<PathBuf>,
+    /// Address of its participant, for coordinators and other participants.
+    pub participant: Option<String>,
+}
+
+/// The coordinator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoordinatorConfig {
+    /// Where it listens; HTTP and gRPC share the port.
+    pub listen: SocketAddr,
+    /// Home of the txids that it mints when it is not asked for one.
+    pub default_home: Option<ShardName>,
+}
+
+impl Default for CoordinatorConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            default_home: None,
+        }
+    }
+}
+
+/// The participants.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ParticipantConfig {
+    /// Where a participant listens, if not where its shard's `participant` says.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Somebody who may ask.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrincipalConfig {
+    /// Who: transactions belong to this name.
+    pub name: Principal,
+    /// A file that holds the bearer token.
+    pub token_file: PathBuf,
+    /// What they may do.
+    #[serde(default)]
+    pub role: Role,
+    /// The token itself, read from the file.
+    #[serde(skip)]
+    pub token: Option<Secret>,
+}
+
+/// What a principal may do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Submit, and ask after its own transactions.
+    #[default]
+    Client,
+    /// Also ask after everybody's, list and resolve what is in doubt.
+    Operator,
+}
+
+/// Logging, to standard error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// How lines look.
+    pub format: LogFormat,
+    /// What is logged: a level, or directives of `tracing-subscriber`'s `EnvFilter`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Config {
+    /// Names and tags; [`load`] has checked that they are unique.
+    pub fn shard_map(&self) -> ShardMap {
+        let shards = self
+            .shard
+            .iter()
+            .map(|shard| (shard.name.clone(), shard.tag));
+        ShardMap::new(shards).expect("checked when the configuration was loaded")
+    }
+
+    /// The shard called `name`.
+    pub fn shard(&self, name: &ShardName) -> Option<&ShardConfig> {
+        self.shard.iter().find(|shard| shard.name == *name)
+    }
+}
+
+impl ShardConfig {
+    /// The database's address; [`load`] has checked that there is one.
+    pub fn database_url(&self) -> &Secret {
+        self.database_url
+            .as_ref()
+            .expect("checked when the configuration was loaded")
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn shutdown_grace_default() -> u64 {
+    10_000
+}

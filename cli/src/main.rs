@@ -1,0 +1,3 @@
+//! The `gavel` executable; everything is in the library beside it.
+
+fn main() {}
