@@ -9,7 +9,8 @@
 CREATE FUNCTION gavel.refuse_floor_ahead(p_to uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF p_to IS NULL OR p_to > gavel.uuid_at(gavel.now_ms()) THEN
+    -- Every id of the current millisecond counts as past.
+    IF p_to IS NULL OR p_to >= gavel.uuid_at(gavel.now_ms() + 1) THEN
         RAISE EXCEPTION 'a floor cannot be null or in the future: %', coalesce(p_to::text, 'null')
             USING ERRCODE = '22023';
     END IF;
