@@ -78,7 +78,8 @@ postgres_candidates() {
             find "$parent" -mindepth 1 -maxdepth 1 | sed 's/$/\/bin/' | sort -rV
         fi
     done
-    if has pg_config; then pg_config --bindir; fi
+    # Debian has a pg_config that only complains until a server package is there.
+    pg_config --bindir 2>/dev/null || true
     printf '%s\n' "$PATH" | tr ':' '\n'
 }
 
@@ -117,8 +118,10 @@ apt_install_postgres() {
     if [ "$(distribution_postgres)" -lt "$OLDEST_POSTGRES" ]; then
         package=postgresql-$POSTGRES_FROM_PGDG
         say "this distribution has PostgreSQL $(distribution_postgres) only; adding apt.postgresql.org for $package"
-        apt_install "$package" ca-certificates
-        as_root /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y >/dev/null
+        apt_install "$package" ca-certificates gnupg
+        as_root /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y >&2 ||
+            stop "cannot add apt.postgresql.org, see above (is it reachable from here?)" \
+                "/usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y" "apt-get install $package"
     fi
     without_main_cluster apt_install "$package" "$package"
 }
