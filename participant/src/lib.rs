@@ -6,14 +6,20 @@
 //! gRPC.
 
 pub mod api;
+pub mod attendance;
 #[doc(hidden)]
 pub mod crash;
+pub mod damage;
 mod decide;
 mod failure;
 mod finish;
 pub mod pg;
 mod prepare;
+pub mod resolve;
+pub mod rows;
+pub mod service_pool;
 pub mod shard;
+pub mod status;
 mod work;
 
 pub use api::{Participant, Unavailable};
