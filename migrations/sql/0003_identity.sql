@@ -30,13 +30,19 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     v_incarnation bigint;
+    v_system text;
 BEGIN
+    IF has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') THEN
+        SELECT s.system_identifier::text INTO v_system FROM pg_control_system() AS s;
+    END IF;
     -- Conflicts with the ROW EXCLUSIVE of open_decision: a deciding transaction that has checked
     -- the old incarnation ends before the new one is born, and later ones see the new one.
     -- A decision is never prepared, so this waits no longer than a decision takes.
     LOCK TABLE ONLY gavel.decision IN SHARE ROW EXCLUSIVE MODE;
     UPDATE gavel.identity AS i
     SET incarnation = i.incarnation + 1,
+        -- The new life is this server's: the start-up check compares with it.
+        system_identifier = v_system,
         floor = greatest(i.floor, gavel.uuid_at(gavel.now_ms())),
         floor_moved_by = pg_current_xact_id()
     RETURNING i.incarnation INTO v_incarnation;

@@ -1,7 +1,6 @@
 //! Which drivers attend, and which branches are theirs (R15).
 //!
-//! Purpose: tell the scanner *when* a branch is in doubt, and admission how many prepared slots
-//! a home uses (R12).
+//! Purpose: tell the scanner *when* a branch is in doubt.
 //!
 //! Invariants:
 //! - "Closed" means that this process saw the driver's last attendance end. A driver that never
@@ -18,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gavel_protocol::branch::DriverSeen;
-use gavel_protocol::{DriverId, Gid, ShardTag};
+use gavel_protocol::{DriverId, Gid};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -48,10 +47,6 @@ struct Book {
     closed: HashSet<DriverId>,
     closed_in_order: VecDeque<DriverId>,
     notes: HashMap<Gid, Note>,
-    /// What the last scan found prepared.
-    scanned: HashSet<Gid>,
-    /// What was finished while a scan was under way, whose answer may be older than that.
-    finished_during_scan: Option<HashSet<Gid>>,
 }
 
 struct Note {
@@ -78,12 +73,7 @@ impl Drivers {
 
     /// Forgets a branch that is not prepared (any more).
     pub fn forget(&self, gid: &Gid) {
-        let mut book = self.0.book.lock();
-        book.notes.remove(gid);
-        book.scanned.remove(gid);
-        if let Some(finished) = &mut book.finished_during_scan {
-            finished.insert(gid.clone());
-        }
+        self.0.book.lock().notes.remove(gid);
     }
 
     /// What is known of the driver of `gid`.
@@ -97,38 +87,18 @@ impl Drivers {
         }
     }
 
-    /// Branches of `home` that are prepared here or being prepared: the last scan of
-    /// `pg_prepared_xacts`, corrected by what this process did since (R12).
-    pub fn slots_used(&self, home: ShardTag) -> usize {
-        let book = self.0.book.lock();
-        let noted = book.notes.keys().filter(|gid| gid.home == home).count();
-        let only_scanned = book
-            .scanned
-            .iter()
-            .filter(|gid| gid.home == home && !book.notes.contains_key(*gid))
-            .count();
-        noted + only_scanned
-    }
-
     /// Resolves when a driver's stream has closed since the last call.
     pub async fn driver_closed(&self) {
         self.0.closed.notified().await;
     }
 
-    /// A scan begins. One at a time.
-    pub(crate) fn scan_begins(&self) {
-        self.0.book.lock().finished_during_scan = Some(HashSet::new());
-    }
-
-    /// A scan has found these gids, or failed.
-    pub(crate) fn scan_ends(&self, found: Option<HashSet<Gid>>) {
-        let mut book = self.0.book.lock();
-        let finished = book.finished_during_scan.take().unwrap_or_default();
-        let Some(mut found) = found else { return };
-        book.notes
+    /// Drops notes of branches that are gone. `found` is what a scan found prepared.
+    pub(crate) fn prune(&self, found: &HashSet<Gid>) {
+        self.0
+            .book
+            .lock()
+            .notes
             .retain(|gid, note| found.contains(gid) || note.since.elapsed() < NOTE_KEPT);
-        found.retain(|gid| !finished.contains(gid));
-        book.scanned = found;
     }
 
     /// Tells every driver that it is not attended to any more, for a shutdown.
@@ -183,7 +153,7 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use gavel_protocol::{BatchId, Incarnation};
+    use gavel_protocol::{BatchId, Incarnation, ShardTag};
     use uuid::Uuid;
 
     use super::*;
@@ -216,23 +186,6 @@ mod tests {
         assert_eq!(drivers.driver_of(&gid(1, 2)), DriverSeen::Unknown);
         let _again = drivers.attend(driver(1));
         assert_eq!(drivers.driver_of(&gid(1, 1)), DriverSeen::Attending);
-    }
-
-    #[test]
-    fn r12_slots_are_what_the_scan_saw_and_what_happened_since() {
-        let drivers = Drivers::default();
-        drivers.note_prepared(gid(1, 1), driver(1));
-        drivers.scan_begins();
-        drivers.forget(&gid(1, 1));
-        drivers.note_prepared(gid(1, 2), driver(1));
-        // The scan looked before the first one was finished, and after the second was prepared.
-        let found = HashSet::from([gid(1, 1), gid(1, 2), gid(1, 3), gid(9, 4)]);
-        drivers.scan_ends(Some(found));
-        assert_eq!(drivers.slots_used(ShardTag(1)), 2);
-        assert_eq!(drivers.slots_used(ShardTag(9)), 1);
-        drivers.scan_begins();
-        drivers.scan_ends(None);
-        assert_eq!(drivers.slots_used(ShardTag(1)), 2);
     }
 
     #[test]

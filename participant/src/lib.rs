@@ -17,8 +17,10 @@ pub mod pg;
 mod prepare;
 pub mod resolve;
 pub mod rows;
+pub mod scan;
 pub mod service_pool;
 pub mod shard;
+pub mod start_check;
 pub mod status;
 mod work;
 

@@ -95,10 +95,10 @@ impl DamageKind {
     /// The stable spelling.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::LostBranch => "lost_branch",
-            Self::AppliedButAborted => "applied_but_aborted",
-            Self::AppliedButUndecided => "applied_but_undecided",
-            Self::AppliedButUnnamed => "applied_but_unnamed",
+            Self::LostBranch => "commit_lost",
+            Self::AppliedButAborted => "abort_applied",
+            Self::AppliedButUndecided => "undecided_applied",
+            Self::AppliedButUnnamed => "unnamed_applied",
         }
     }
 }
