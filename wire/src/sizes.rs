@@ -1,0 +1,26 @@
+//! How large a message may be, from the one set of limits.
+
+use gavel_protocol::Limits;
+
+/// Bytes of an encoded answer above which something is broken: answers are held in memory.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// What a message takes beside its results: reports, reasons, ids.
+const ANSWER_BYTES_MIN: usize = 8 << 20;
+
+/// Largest encoded request, in bytes. A client's request of `request_bytes_max` becomes longer
+/// on its way to a participant (a field header per parameter), but never twice as long. A batch
+/// must be cut so that it stays below this.
+pub fn request_bytes_max(limits: &Limits) -> usize {
+    limits.request_bytes_max.saturating_mul(2)
+}
+
+/// Largest encoded answer, in bytes. A value of one byte takes six in a message, and every
+/// member of a batch may return `result_bytes_max`.
+pub fn answer_bytes_max(limits: &Limits) -> usize {
+    limits
+        .result_bytes_max
+        .saturating_mul(6)
+        .saturating_mul(limits.batch_members_max)
+        .clamp(ANSWER_BYTES_MIN, ANSWER_BYTES_MAX)
+}
