@@ -192,6 +192,27 @@ pub(crate) async fn until_true(observer: &mut PgConnection, expression: &str) {
     }
 }
 
+/// Prepares a branch of `batch`.
+pub(crate) async fn prepare_branch(connection: &mut PgConnection, batch: Uuid) {
+    run(connection, "BEGIN").await.expect("begin");
+    open_branch(connection, batch).await.expect("open_branch");
+    run(connection, &format!("PREPARE TRANSACTION '{}'", gid(batch)))
+        .await
+        .expect("prepare");
+}
+
+/// Names of a table's partitions.
+pub(crate) async fn partitions(connection: &mut PgConnection, table: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT inhrelid::regclass::text FROM pg_inherits \
+         WHERE inhparent = 'gavel.{table}'::regclass ORDER BY 1"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_all(connection)
+        .await
+        .expect("partitions")
+}
+
 /// Fails the test instead of hanging it.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future)
