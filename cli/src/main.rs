@@ -1,3 +1,7 @@
 //! The `gavel` executable; everything is in the library beside it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gavel_cli::main()
+}

@@ -163,11 +163,6 @@ fn the_rest_of_the_rules() {
         &with_tail("[log]\nformat = \"xml\""),
         &["log.format", "`text`"],
     );
-    let home = with_tail("[coordinator]\ndefault_home = \"gamma\"");
-    assert_says(
-        &home,
-        &["coordinator.default_home", "there is no shard `gamma`"],
-    );
     assert_says(
         &problem("deployment = \"bank\"", &[]),
         &["shard", "name at least one"],

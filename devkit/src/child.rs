@@ -178,15 +178,26 @@ impl Slot {
 
     /// Waits until the process does its work, or has ended.
     pub(crate) fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
-        let mut ready = false;
-        let ended_or_ready = wait_until(limit, || {
+        let (mut ready, mut ended) = (false, false);
+        wait_until(limit, || {
             ready = is_ready(self.plan.port, self.plan.readiness);
-            ready || self.pid().is_none()
+            ended = !ready && self.pid().is_none();
+            ready || ended
         });
-        if ended_or_ready && ready {
-            Ok(())
-        } else {
-            Err(self.too_slow("did not become ready", limit))
+        match (ready, ended) {
+            (true, _) => Ok(()),
+            (false, true) => Err(self.ended()),
+            (false, false) => Err(self.too_slow("did not become ready", limit)),
+        }
+    }
+
+    fn ended(&self) -> Error {
+        let status = self.lock().last_exit;
+        Error::Ended {
+            who: self.plan.name.clone(),
+            status: status.map_or_else(|| "it never ran".to_owned(), |status| status.to_string()),
+            log_path: self.plan.log.clone(),
+            log: tail(&self.plan.log, LOG_LINES),
         }
     }
 

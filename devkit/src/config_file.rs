@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use crate::Shard;
-use crate::state::DECISIONS;
 
 /// The deployment's name: it is part of every gid.
 pub(crate) const DEPLOYMENT: &str = "dev";
@@ -19,9 +18,6 @@ pub(crate) fn render(shards: &[Shard], coordinator_port: u16, extra: &str) -> St
          [coordinator]\n\
          listen = \"127.0.0.1:{coordinator_port}\"\n"
     );
-    if shards.iter().any(|shard| shard.name == DECISIONS) {
-        writeln!(text, "default_home = \"{DECISIONS}\"").expect("writing to a string");
-    }
     for shard in shards {
         write!(
             text,

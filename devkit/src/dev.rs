@@ -21,7 +21,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longer than the bound that the services themselves put on what is in flight.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// What a coordinator answers with 200 when it can commit.
-const READY_PATH: &str = "/v1/ready";
+const READY_PATH: &str = "/health/ready";
 
 /// A deployment that runs until [`Dev::stop`] or drop. Fields are dropped in order: processes
 /// before servers before the lock.

@@ -92,6 +92,18 @@ pub enum Error {
         /// The last lines of it.
         log: String,
     },
+    /// A process ended instead of becoming ready.
+    #[error("{who} ended ({status}); the end of {} says:\n{log}", .log_path.display())]
+    Ended {
+        /// Which process.
+        who: String,
+        /// How, as the system tells it.
+        status: String,
+        /// Where its whole log is.
+        log_path: PathBuf,
+        /// The last lines of it.
+        log: String,
+    },
     /// The call needs a running process.
     #[error("{0} is not running")]
     NotRunning(String),

@@ -19,7 +19,7 @@ pub struct Options {
     pub executable: PathBuf,
     /// How many shards with data; `None` keeps what the folder has, or makes 3.
     pub shards: Option<usize>,
-    /// Adds a shard `decisions` that holds no data, and makes it the home of new transactions.
+    /// Adds a shard `decisions` that holds no data: a home for whoever asks for it.
     pub decisions_shard: bool,
     /// How many coordinators run side by side.
     pub coordinators: usize,

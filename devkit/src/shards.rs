@@ -1,7 +1,7 @@
 //! The servers, databases and roles of the shards.
 //!
 //! Each shard has a server of its own, a database `app`, and a login role `app` that the
-//! participant uses and that owns nothing but what it makes. The role may create tables: people
+//! participant uses. The role may create tables, and there is one named `hello` already: people
 //! try things out here.
 
 use std::thread;
@@ -68,12 +68,18 @@ fn server_options(shard: &ShardState, options: &Options) -> local_postgres::Opti
     server
 }
 
-/// Makes database and role; gives the role's password.
+/// Makes database, role and a table to try things out on; gives the role's password.
 fn create_database(server: &Server) -> Result<String, Error> {
     server.create_database(DATABASE)?;
     let password = server.create_login_role(ROLE)?;
-    let grants = format!("GRANT USAGE, CREATE ON SCHEMA public TO {ROLE}");
-    server.sql(DATABASE, &grants)?;
+    let table = "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+                 note text NOT NULL, at timestamptz NOT NULL DEFAULT now()";
+    let statements = format!(
+        "GRANT USAGE, CREATE ON SCHEMA public TO {ROLE}; \
+         CREATE TABLE IF NOT EXISTS hello ({table}); \
+         ALTER TABLE hello OWNER TO {ROLE}"
+    );
+    server.sql(DATABASE, &statements)?;
     Ok(password)
 }
 

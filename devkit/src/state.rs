@@ -15,7 +15,7 @@ const NAMES: [&str; 8] = [
 ];
 
 /// The shard that holds decisions and nothing else.
-pub(crate) const DECISIONS: &str = "decisions";
+const DECISIONS: &str = "decisions";
 
 /// The settled facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ impl State {
         self.shards.len() - usize::from(self.has_decisions_shard())
     }
 
-    pub(crate) fn has_decisions_shard(&self) -> bool {
+    fn has_decisions_shard(&self) -> bool {
         self.shards.iter().any(|shard| shard.name == DECISIONS)
     }
 

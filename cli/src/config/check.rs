@@ -14,15 +14,6 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     databases(config, &mut found);
     participants(config, &mut found);
     principals(config, &mut found);
-    if let Some(home) = &config.coordinator.default_home
-        && config.shard(home).is_none()
-    {
-        found.push(problem(
-            "coordinator.default_home",
-            format!("there is no shard `{home}`"),
-            "name one of the [[shard]] tables",
-        ));
-    }
     if let Err(error) = config.limits.validate() {
         let key = format!("limits.{}", error.field);
         found.push(problem(&key, "breaks a rule".to_owned(), error.rule));

@@ -81,15 +81,12 @@ pub struct ShardConfig {
 pub struct CoordinatorConfig {
     /// Where it listens; HTTP and gRPC share the port.
     pub listen: SocketAddr,
-    /// Home of the txids that it mints when it is not asked for one.
-    pub default_home: Option<ShardName>,
 }
 
 impl Default for CoordinatorConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
-            default_home: None,
         }
     }
 }

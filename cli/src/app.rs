@@ -1,0 +1,110 @@
+//! From the command line to an exit code.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use crate::args::{Cli, Command, InDoubtCommand, ShardCommand, TxCommand};
+use crate::config::{self, Config, ConfigError};
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::{commands, logging};
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { json: cli.json };
+    match run(&cli, output) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output.failure(&error);
+            exit_of(&error).into()
+        }
+    }
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.is::<ConfigError>() {
+        Exit::Usage
+    } else {
+        Exit::Failure
+    }
+}
+
+fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Tx(_) | Command::InDoubt(_) => run_client(cli, output),
+        Command::Dev(args) => {
+            logging::start(cli, None)?;
+            block_on(commands::dev::run(args, output))
+        }
+        Command::Demo(args) => {
+            logging::start(cli, None)?;
+            block_on(commands::demo::run(args, output))
+        }
+        _ => {
+            let config = config::load(&cli.config)?;
+            logging::start(cli, Some(&config.log))?;
+            block_on(run_configured(cli, config, output))
+        }
+    }
+}
+
+async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Check => commands::check::run(&config, output).await,
+        Command::Migrate(args) => commands::migrate::run(&config, args, output).await,
+        Command::Shard(ShardCommand::NewIncarnation {
+            shard, admin_url, ..
+        }) => commands::shard::new_incarnation(&config, shard, admin_url.as_deref(), output).await,
+        _ => unreachable!("run() handles the commands without configuration"),
+    }
+}
+
+/// Clients need no configuration; where there is one, it says where the coordinator is.
+fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
+    let config = match cli.config.exists() {
+        true => Some(config::load(&cli.config)?),
+        false => None,
+    };
+    let mut log = config
+        .as_ref()
+        .map(|config| config.log.clone())
+        .unwrap_or_default();
+    if config.is_none() {
+        // A command that answers one question should not chat.
+        "warn".clone_into(&mut log.level);
+    }
+    logging::start(cli, Some(&log))?;
+    let config = config.as_ref();
+    block_on(async {
+        match &cli.command {
+            Command::Tx(TxCommand::Id { home, client }) => {
+                commands::tx::id(config, client, home.as_ref(), output).await
+            }
+            Command::Tx(TxCommand::Submit { file, client }) => {
+                commands::submit::run(config, client, file, output).await
+            }
+            Command::Tx(TxCommand::Status { txid, client }) => {
+                commands::tx::status(config, client, *txid, output).await
+            }
+            Command::Tx(TxCommand::Abort { txid, client }) => {
+                commands::tx::abort(config, client, *txid, output).await
+            }
+            Command::InDoubt(InDoubtCommand::List { client }) => {
+                commands::in_doubt::list(config, client, output).await
+            }
+            Command::InDoubt(InDoubtCommand::Resolve { gid, client }) => {
+                commands::in_doubt::resolve(config, client, gid, output).await
+            }
+            _ => unreachable!("run() sends only these here"),
+        }
+    })
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    runtime.block_on(work)
+}

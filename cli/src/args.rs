@@ -1,0 +1,298 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use gavel_protocol::{Gid, ShardName, Txid};
+
+use crate::config::LogFormat;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for a transaction: committed
+  1  failed; the message says why
+  2  wrong usage or configuration
+  3  the transaction is aborted, for good
+  4  the transaction was refused and did nothing; submit it again with the same txid
+  5  in doubt: not known yet, ask again
+  6  damage was found: a branch and its decision disagree
+
+Files and variables:
+  gavel.toml        configuration, see docs/configuration.md; --config or GAVEL_CONFIG names
+                    another file
+  GAVEL__SECTION__KEY
+                    overrides a key, as in GAVEL__COORDINATOR__LISTEN=127.0.0.1:7500";
+
+/// Atomic transactions over several PostgreSQL databases.
+#[derive(Debug, Parser)]
+#[command(name = "gavel", version, after_help = EXIT_CODES)]
+#[command(propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        env = "GAVEL_CONFIG",
+        default_value = "gavel.toml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+    /// Print results, errors included, as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How log lines on standard error look [default: log.format of the configuration]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, trace, or filter directives [default: log.level]
+    #[arg(long, global = true, env = "GAVEL_LOG", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process: a participant for every shard, and a coordinator
+    #[command(after_help = "Example:\n  gavel serve --config gavel.toml")]
+    Serve(ServeArgs),
+    /// Run a coordinator; as many as you like, side by side
+    #[command(after_help = "Example:\n  gavel coordinator --listen 127.0.0.1:7401")]
+    Coordinator(ServeArgs),
+    /// Run the participant of one shard
+    #[command(after_help = "Example:\n  gavel participant --shard alpha")]
+    Participant(ParticipantArgs),
+    /// Bring the gavel schema of the shards up to date
+    #[command(after_help = "Examples:\n  gavel migrate\n  \
+        gavel migrate --shard alpha --admin-url postgres://postgres@127.0.0.1/bank\n\n\
+        Needs admin_url of the shard in the configuration, or --admin-url.")]
+    Migrate(MigrateArgs),
+    /// Check the configuration and every shard; says what is wrong and how to mend it
+    #[command(after_help = "Example:\n  gavel check --json")]
+    Check,
+    /// Compare branches and decisions on all shards: proves that nothing is half done
+    #[command(after_help = "Example:\n  gavel audit\n\nEnds with 6 if damage was found.")]
+    Audit,
+    /// Start PostgreSQL servers, participants and a coordinator here, for trying things out
+    #[command(
+        after_help = "Examples:\n  gavel dev\n  gavel dev --shards 2 --data /tmp/bank --port 7500\n\n\
+        The folder keeps the data: the same command resumes. Ctrl-C stops everything."
+    )]
+    Dev(DevArgs),
+    /// Open accounts, move money, kill everything in turn, and count the money
+    #[command(after_help = "Example:\n  gavel demo")]
+    Demo(DemoArgs),
+    /// Submit transactions and ask after them
+    #[command(subcommand)]
+    Tx(TxCommand),
+    /// List and resolve branches whose outcome their shard does not know yet
+    #[command(subcommand)]
+    InDoubt(InDoubtCommand),
+    /// Drop what is older than the retention
+    #[command(subcommand)]
+    Retention(RetentionCommand),
+    /// Operate on a shard itself
+    #[command(subcommand)]
+    Shard(ShardCommand),
+}
+
+/// How a service runs.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to listen on [default: coordinator.listen]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// End when standard input ends: the parent process holds the other end
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
+}
+
+/// Which participant, and how.
+#[derive(Debug, Args)]
+pub struct ParticipantArgs {
+    /// The shard's name
+    #[arg(long, value_name = "NAME")]
+    pub shard: ShardName,
+    /// Address to listen on [default: participant.listen, or where the shard's `participant` says]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// End when standard input ends: the parent process holds the other end
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
+}
+
+/// What to migrate.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Only this shard
+    #[arg(long, value_name = "NAME")]
+    pub shard: Option<ShardName>,
+    /// Address of the database for a role that may migrate, instead of the configuration's
+    #[arg(
+        long,
+        env = "GAVEL_ADMIN_URL",
+        hide_env_values = true,
+        requires = "shard",
+        value_name = "URL"
+    )]
+    pub admin_url: Option<String>,
+}
+
+/// What `gavel dev` starts.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// How many shards [default: 3, or what the folder has]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<usize>,
+    /// Folder that keeps everything
+    #[arg(long, default_value = "gavel-data", value_name = "FOLDER")]
+    pub data: PathBuf,
+    /// Port of the coordinator [default: 7400, or the folder's]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Add a shard `decisions` that holds no data, as a home for transactions that ask for it
+    #[arg(long)]
+    pub decisions_shard: bool,
+    /// How many coordinators run side by side
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub coordinators: usize,
+}
+
+/// How the demo runs.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder for the data [default: a temporary one, removed at the end]
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+}
+
+/// How to reach a coordinator.
+#[derive(Debug, Args)]
+pub struct ClientArgs {
+    /// Addresses of coordinators [default: coordinator.listen, or http://127.0.0.1:7400]
+    #[arg(
+        long,
+        env = "GAVEL_ENDPOINT",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub endpoint: Vec<String>,
+    /// File with the bearer token
+    #[arg(long, env = "GAVEL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// How long to try, retries included
+    #[arg(long, default_value_t = 30_000, value_name = "MILLISECONDS")]
+    pub deadline_ms: u64,
+}
+
+/// About transactions.
+#[derive(Debug, Subcommand)]
+pub enum TxCommand {
+    /// Mint a txid whose outcome the given shard will record
+    #[command(after_help = "Example:\n  gavel tx id --home alpha")]
+    Id {
+        /// The home shard [default: the shard with the lowest tag]
+        #[arg(long, value_name = "SHARD")]
+        home: Option<ShardName>,
+        /// How to reach a coordinator
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Submit a transaction, as the JSON of the HTTP API
+    #[command(after_help = "Example:\n  \
+        echo '{\"branches\": [{\"shard\": \"alpha\", \"statements\": [{\"sql\": \"select 1\"}]}]}' | gavel tx submit\n\n\
+        Beside the keys of the HTTP API, `home` may name the shard that records the outcome.\n\
+        Submitting the same txid again is safe: it runs once at most.")]
+    Submit {
+        /// File with the request; - is standard input
+        #[arg(default_value = "-", value_name = "FILE")]
+        file: PathBuf,
+        /// How to reach a coordinator
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Say what is recorded of a txid
+    #[command(after_help = "Example:\n  gavel tx status 019a9f0e-7c11-7b1e-8f5a-3d4c5b6a0001")]
+    Status {
+        /// The transaction
+        txid: Txid,
+        /// How to reach a coordinator
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Abort a txid for good, unless it has an outcome already
+    #[command(
+        after_help = "Example:\n  gavel tx abort 019a9f0e-7c11-7b1e-8f5a-3d4c5b6a0001\n\n\
+        Ends with 3 if it is aborted now, with 0 if it had committed."
+    )]
+    Abort {
+        /// The transaction
+        txid: Txid,
+        /// How to reach a coordinator
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// About branches in doubt.
+#[derive(Debug, Subcommand)]
+pub enum InDoubtCommand {
+    /// List prepared branches on all shards, with their age and what they wait for
+    #[command(after_help = "Example:\n  gavel in-doubt list --json")]
+    List {
+        /// How to reach a coordinator
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Resolve one branch now: find or force its decision, and apply it
+    #[command(
+        after_help = "Example:\n  gavel in-doubt resolve gavel:dev:1:1:019a9f0e-7c11-7b1e-8f5a-3d4c5b6a7988:2"
+    )]
+    Resolve {
+        /// The branch, as `in-doubt list` prints it
+        gid: Gid,
+        /// How to reach a coordinator
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// About retention (R14).
+#[derive(Debug, Subcommand)]
+pub enum RetentionCommand {
+    /// Raise the floors, verify every shard, drop old partitions
+    #[command(after_help = "Example:\n  gavel retention run\n\n\
+        Drops what is older than limits.retention_ms, and nothing that any shard still needs.")]
+    Run,
+    /// Show how far retention has gone on every shard
+    #[command(after_help = "Example:\n  gavel retention show")]
+    Show,
+}
+
+/// About a shard itself.
+#[derive(Debug, Subcommand)]
+pub enum ShardCommand {
+    /// After a restore from backup, a clone or a move: begin a new life of the shard
+    #[command(after_help = "Example:\n  \
+        gavel shard new-incarnation --shard alpha --i-restored-or-moved-this-database\n\n\
+        Transactions of before can never be executed again. After a failover to a standby that\n\
+        lost nothing it is wrong: the incarnation stays.")]
+    NewIncarnation {
+        /// The shard
+        #[arg(long, value_name = "NAME")]
+        shard: ShardName,
+        /// Confirms that you know what this does
+        #[arg(long, required = true)]
+        i_restored_or_moved_this_database: bool,
+        /// Address for a role that may migrate [default: admin_url of the configuration]
+        #[arg(
+            long,
+            env = "GAVEL_ADMIN_URL",
+            hide_env_values = true,
+            value_name = "URL"
+        )]
+        admin_url: Option<String>,
+    },
+}
