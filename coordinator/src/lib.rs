@@ -1,5 +1,25 @@
 //! The coordinator: drives transactions through participants, and keeps nothing on disk.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`engine`] | the seam between the engine and its faces |
+//! | `admission` | what is let in |
+//! | `lanes`, `ticket` | transactions waiting for their batch, and clients waiting for them |
+//! | `driver` | executes the effects of `gavel_protocol::Batch` |
+//! | `interactive` | transactions whose statements come one by one |
+//! | `presence` | being present at every participant |
 
+mod admission;
+mod backoff;
+mod clock;
+pub mod coordinator;
+mod driver;
 pub mod engine;
+mod interactive;
+mod lanes;
+mod presence;
+mod ticket;
+mod verdict;
 
+pub use coordinator::Coordinator;
 pub use engine::{Answer, Engine, InteractiveAnswer, Submission};

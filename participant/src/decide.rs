@@ -74,10 +74,11 @@ fn lost(lost: Lost) -> DecideAnswer {
     })
 }
 
-struct Home<'a> {
-    shard: &'a Shard,
-    decide: &'a Decide,
-    connection: Lease,
+/// Home at work on one batch.
+pub(crate) struct Home<'a> {
+    pub(crate) shard: &'a Shard,
+    pub(crate) decide: &'a Decide,
+    pub(crate) connection: Lease,
 }
 
 /// What made the deciding transaction fail.
@@ -97,6 +98,14 @@ impl Home<'_> {
             Err(gone) => return lost(gone),
         };
         crash_point!("participant.decide.executed");
+        self.commit_executed(results).await
+    }
+
+    /// Commits what has been executed, and reads what became of it.
+    pub(crate) async fn commit_executed(
+        &mut self,
+        results: Vec<Vec<StatementResult>>,
+    ) -> DecideAnswer {
         let segment = match self.commit().await {
             Ok(segment) => segment,
             Err(gone) => return lost(gone),
@@ -324,7 +333,11 @@ pub(crate) fn read_record(
     if owner.as_deref() != Some(principal.as_str()) {
         return Some(Recorded::OtherPrincipal);
     }
-    if hash.as_deref() != Some(text::bytea(&request_hash.0).as_str()) {
+    let recorded_hash = text::parse_bytea(hash.as_deref()?)?
+        .try_into()
+        .ok()
+        .map(RequestHash)?;
+    if !recorded_hash.answers(request_hash) {
         return Some(Recorded::OtherContent);
     }
     Some(match outcome.as_deref() {

@@ -23,13 +23,13 @@ use crate::crash_point;
 use crate::failure::{self, Place};
 use crate::pg::pool::Lease;
 use crate::pg::{Connection, Lost, Pipeline, Segment, ServerError, text};
-use crate::shard::Shard;
+use crate::shard::{Shard, SlotPermit};
 use crate::work;
 
 /// Statements before the members' work in a branch's first segment: BEGIN and the branch row.
 const PREAMBLE: usize = 2;
 
-const OPEN_BRANCH: &str = "SELECT gavel.open_branch($1, $2, $3, $4, $5), \
+pub(crate) const OPEN_BRANCH: &str = "SELECT gavel.open_branch($1, $2, $3, $4, $5), \
      pg_current_xact_id()::text";
 
 /// Prepares the branch, or says why not. Never leaves a transaction open.
@@ -44,6 +44,29 @@ pub async fn prepare(shard: &Shard, prepare: &Prepare) -> PrepareAnswer {
     }
     crash_point!("participant.prepare.answering");
     answer
+}
+
+/// Prepares a branch whose work has been done in an open session; it has one member.
+pub(crate) async fn prepare_open(
+    shard: &Shard,
+    prepare: &Prepare,
+    connection: Lease,
+    slot: Option<SlotPermit>,
+) -> Vote {
+    let mut branch = Branch {
+        shard,
+        prepare,
+        connection,
+        started: Instant::now(),
+        _slot: slot,
+    };
+    let reports = vec![MemberReport::Executed];
+    let executed = Executed {
+        xid: 0,
+        reports,
+        results: Vec::new(),
+    };
+    branch.prepare_transaction(executed).await.vote
 }
 
 fn no_vote(why: NoVote) -> PrepareAnswer {
@@ -93,7 +116,7 @@ struct Branch<'a> {
     prepare: &'a Prepare,
     connection: Lease,
     started: Instant,
-    _slot: Option<crate::shard::SlotPermit>,
+    _slot: Option<SlotPermit>,
 }
 
 impl<'a> Branch<'a> {

@@ -37,11 +37,10 @@ impl TransactionRow {
     /// An abort by request has no content to compare with: it answers for any, or it would not
     /// give the certainty that it is for.
     pub fn recorded(&self, principal: &Principal, request_hash: &RequestHash) -> Recorded {
-        let by_request = |reason: &AbortReason| reason.code == AbortCode::AbortedByRequest;
-        let any_content = self.aborted.as_ref().is_some_and(by_request);
+        let recorded_hash = self.request_hash.as_slice().try_into().map(RequestHash);
         if self.principal != principal.as_str() {
             Recorded::OtherPrincipal
-        } else if !any_content && self.request_hash != request_hash.0 {
+        } else if !recorded_hash.is_ok_and(|hash| hash.answers(*request_hash)) {
             Recorded::OtherContent
         } else {
             self.outcome()

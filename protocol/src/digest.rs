@@ -28,6 +28,15 @@ impl MembersDigest {
 }
 
 impl RequestHash {
+    /// Stands for any content: the row of an abort for good, whose asker need not know what
+    /// the transaction would have done. SHA-256 of nothing known.
+    pub const ANY: Self = Self([0; 32]);
+
+    /// Whether a row with this hash answers a submission with the hash `other` (R8).
+    pub fn answers(self, other: Self) -> bool {
+        self == other || self == Self::ANY || other == Self::ANY
+    }
+
     /// The hash of everything that decides what the transaction does. The acknowledgement mode
     /// is left out: asking again in another mode is the same transaction.
     pub fn of(transaction: &Transaction) -> Self {

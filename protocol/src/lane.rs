@@ -38,6 +38,14 @@ impl<T> Lane<T> {
         self.waiting.push_back(transaction);
     }
 
+    /// A transaction arrives that must not share a batch (R11).
+    pub fn on_submit_alone(&mut self, transaction: T) {
+        self.again.push_back(Group {
+            members: vec![transaction],
+            alone: true,
+        });
+    }
+
     /// Members of the batch in flight must run again; they go before those who came later.
     /// With `alone` set, nobody joins them.
     pub fn on_run_again(&mut self, members: Vec<T>, alone: bool) {

@@ -32,6 +32,15 @@ pub fn bytea(bytes: &[u8]) -> String {
     })
 }
 
+/// Reads a `bytea` in hex format.
+pub fn parse_bytea(text: &str) -> Option<Vec<u8>> {
+    let hex = text.strip_prefix("\\x")?;
+    let pairs = (0..hex.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok())
+        .collect()
+}
+
 /// A scalar parameter.
 pub fn scalar(value: impl Display) -> Option<String> {
     Some(value.to_string())
@@ -58,5 +67,7 @@ mod tests {
         assert_eq!(optional_array([None, Some(1)]).unwrap(), r#"{NULL,"1"}"#);
         assert_eq!(array::<u8>([]).unwrap(), "{}");
         assert_eq!(bytea(&[0, 255]), "\\x00ff");
+        assert_eq!(parse_bytea("\\x00ff"), Some(vec![0, 255]));
+        assert_eq!(parse_bytea("\\x0"), None);
     }
 }

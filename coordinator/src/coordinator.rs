@@ -1,0 +1,334 @@
+//! The engine: a [`Coordinator`] that implements [`Engine`] over a directory of participants.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gavel_participant::Directory;
+use gavel_protocol::message::{
+    FailedMember, InDoubtBranch, RecordAborts, RecordAnswer, StatusAnswer,
+};
+use gavel_protocol::outcome::Status;
+use gavel_protocol::{
+    AbortCode, AbortReason, Ack, DriverId, Gid, Isolation, Limits, Outcome, Principal, Refusal,
+    RefusalCode, RequestHash, ShardMap, ShardTag, Statement, Txid,
+};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission;
+use crate::clock;
+use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
+use crate::interactive::Sessions;
+use crate::lanes::Lanes;
+use crate::presence::Presence;
+use crate::ticket::Ticket;
+use crate::verdict;
+
+/// A coordinator. Cloning it gives another handle to the same one.
+#[derive(Clone)]
+pub struct Coordinator(Arc<Inner>);
+
+/// What all parts of a coordinator share.
+pub struct Inner {
+    pub(crate) shards: ShardMap,
+    pub(crate) directory: Directory,
+    pub(crate) limits: Limits,
+    pub(crate) driver: DriverId,
+    pub(crate) presence: Presence,
+    pub(crate) lanes: Lanes,
+    pub(crate) tasks: TaskTracker,
+    sessions: Sessions,
+    in_flight: Mutex<HashMap<Txid, Arc<Ticket>>>,
+    stop: CancellationToken,
+}
+
+impl Coordinator {
+    /// Starts a coordinator over these participants. It keeps nothing on disk; any number of
+    /// them may run over the same shards.
+    pub fn start(shards: ShardMap, directory: Directory, limits: Limits) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let driver = clock::mint_driver();
+        let presence = Presence::start(&directory, driver, &limits, &tasks, &stop);
+        Self(Arc::new(Inner {
+            sessions: Sessions::default(),
+            lanes: Lanes::default(),
+            in_flight: Mutex::default(),
+            shards,
+            directory,
+            limits,
+            driver,
+            presence,
+            tasks,
+            stop,
+        }))
+    }
+
+    /// Admits nothing more, and waits for what is under way, for `patience` at most. Whatever is
+    /// left then is in the hands of the participants.
+    pub async fn shut_down(&self, patience: Duration) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        let _ = tokio::time::timeout(patience, self.0.tasks.wait()).await;
+    }
+}
+
+impl Inner {
+    fn check_open(&self) -> Result<(), Refusal> {
+        if self.stop.is_cancelled() {
+            let message = "this coordinator is shutting down: use another one";
+            return Err(Refusal::new(RefusalCode::ShuttingDown, message));
+        }
+        Ok(())
+    }
+
+    /// Admits a submission, or joins it to the ticket of the same txid.
+    fn admit(self: &Arc<Self>, submission: Submission) -> Result<Arc<Ticket>, Refusal> {
+        self.check_open()?;
+        admission::check_txid(submission.txid, &self.shards, &self.limits)?;
+        admission::check_transaction(&submission.transaction, &self.shards, &self.limits)?;
+        let txid = submission.txid;
+        let ticket = Arc::new(Ticket::new(submission));
+        {
+            let mut in_flight = self.in_flight.lock();
+            if let Some(other) = in_flight.get(&txid).filter(|other| !other.is_ended()) {
+                return join(other, &ticket);
+            }
+            if in_flight.len() >= self.limits.in_flight_max {
+                let message = format!("{} transactions are in flight here", in_flight.len());
+                return Err(Refusal::new(RefusalCode::Overloaded, message));
+            }
+            in_flight.insert(txid, ticket.clone());
+        }
+        if let Err(refusal) = Lanes::submit(self, ticket.clone()) {
+            ticket.end(ticket.answer(Outcome::Refused(refusal.clone())));
+            self.forget_if_ended(&ticket);
+            return Err(refusal);
+        }
+        Ok(ticket)
+    }
+
+    /// Forgets an interactive transaction that is over.
+    pub(crate) fn end_session(&self, txid: Txid) {
+        self.sessions.end(txid);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Lets go of a ticket to which nothing more will happen.
+    pub(crate) fn forget_if_ended(&self, ticket: &Arc<Ticket>) {
+        if !ticket.is_ended() {
+            return;
+        }
+        let mut in_flight = self.in_flight.lock();
+        let txid = ticket.submission.txid;
+        if in_flight
+            .get(&txid)
+            .is_some_and(|other| Arc::ptr_eq(other, ticket))
+        {
+            in_flight.remove(&txid);
+        }
+    }
+}
+
+/// R8: two submissions of one txid at once are one transaction, if they are the same.
+fn join(first: &Arc<Ticket>, second: &Ticket) -> Result<Arc<Ticket>, Refusal> {
+    if first.submission.principal != second.submission.principal {
+        let message = "this txid belongs to somebody else: mint a new one";
+        return Err(Refusal::new(RefusalCode::NotYours, message));
+    }
+    if first.request_hash != second.request_hash {
+        let message = "this txid is under way with other content: mint a new one";
+        return Err(Refusal::new(RefusalCode::TxidReused, message));
+    }
+    Ok(first.clone())
+}
+
+#[async_trait]
+impl Engine for Coordinator {
+    fn shards(&self) -> &ShardMap {
+        &self.0.shards
+    }
+
+    async fn not_ready(&self) -> Option<String> {
+        if self.0.check_open().is_err() {
+            return Some("shutting down".to_owned());
+        }
+        let missing = self.0.presence.missing();
+        let names: Vec<String> = missing
+            .iter()
+            .map(|tag| {
+                self.0
+                    .shards
+                    .name(*tag)
+                    .map_or_else(|| tag.to_string(), ToString::to_string)
+            })
+            .collect();
+        (!names.is_empty()).then(|| format!("not in sight: {}", names.join(", ")))
+    }
+
+    fn mint(&self, home: Option<ShardTag>) -> Result<Txid, Refusal> {
+        let home = match home {
+            Some(home) => home,
+            None => self
+                .0
+                .shards
+                .iter()
+                .map(|(tag, _)| tag)
+                .next()
+                .unwrap_or(ShardTag(0)),
+        };
+        admission::check_shard(home, &self.0.shards)?;
+        Ok(clock::mint_txid(home))
+    }
+
+    async fn submit(&self, submission: Submission) -> Answer {
+        let limit = Duration::from_millis(self.0.limits.submit_timeout_ms);
+        let patience = submission.timeout.map_or(limit, |asked| asked.min(limit));
+        let (txid, ack) = (submission.txid, submission.ack);
+        match self.0.admit(submission) {
+            Ok(ticket) => {
+                let answer = ticket.wait(ack, patience).await;
+                self.0.forget_if_ended(&ticket);
+                answer
+            }
+            Err(refusal) => Answer {
+                txid,
+                outcome: Outcome::Refused(refusal),
+                results: Vec::new(),
+            },
+        }
+    }
+
+    async fn status(&self, txid: Txid, asker: Option<Principal>) -> Result<Status, Refusal> {
+        admission::check_home(txid, &self.0.shards)?;
+        let Some(home) = self.0.directory.shard(txid.home()) else {
+            let message = "home is not in the directory";
+            return Err(Refusal::new(RefusalCode::ShardUnavailable, message));
+        };
+        match home.status(txid, asker).await {
+            StatusAnswer::Status(status) => Ok(status),
+            StatusAnswer::OtherPrincipal => Err(Refusal::new(
+                RefusalCode::NotYours,
+                "this transaction belongs to somebody else",
+            )),
+            StatusAnswer::Unreachable { detail } => {
+                Err(Refusal::new(RefusalCode::ShardUnavailable, detail))
+            }
+        }
+    }
+
+    async fn abort(&self, txid: Txid, principal: Principal) -> Outcome {
+        match self.abort_for_good(txid, principal).await {
+            Ok(outcome) => outcome,
+            Err(refusal) => Outcome::Refused(refusal),
+        }
+    }
+
+    async fn begin(
+        &self,
+        txid: Txid,
+        isolation: Isolation,
+        principal: Principal,
+    ) -> Result<(), Refusal> {
+        self.0.check_open()?;
+        admission::check_txid(txid, &self.0.shards, &self.0.limits)?;
+        Sessions::begin(&self.0, &self.0.sessions, txid, isolation, principal)
+    }
+
+    async fn execute(
+        &self,
+        txid: Txid,
+        principal: &Principal,
+        sequence: u64,
+        shard: ShardTag,
+        statement: Statement,
+    ) -> Result<InteractiveAnswer, Refusal> {
+        admission::check_shard(shard, &self.0.shards)?;
+        self.0
+            .sessions
+            .execute(&self.0, txid, principal, sequence, shard, statement)
+            .await
+    }
+
+    async fn commit(&self, txid: Txid, principal: &Principal, ack: Ack) -> Answer {
+        self.0.sessions.commit(&self.0, txid, principal, ack).await
+    }
+
+    async fn rollback(&self, txid: Txid, principal: &Principal) -> Result<(), Refusal> {
+        self.0.sessions.rollback(&self.0, txid, principal).await
+    }
+
+    async fn in_doubt(&self) -> Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)> {
+        let asked = self
+            .0
+            .directory
+            .iter()
+            .map(|(tag, participant)| async move {
+                (
+                    tag,
+                    participant
+                        .in_doubt()
+                        .await
+                        .map_err(|error| error.to_string()),
+                )
+            });
+        futures::future::join_all(asked).await
+    }
+
+    async fn resolve(&self, gid: Gid) -> Result<String, Refusal> {
+        let Some(participant) = self.0.directory.shard(gid.shard) else {
+            let message = format!("there is no shard with tag {}", gid.shard);
+            return Err(Refusal::new(RefusalCode::UnknownShard, message));
+        };
+        match participant.resolve_now(gid).await {
+            Ok(finished) => Ok(format!("{finished:?}")),
+            Err(error) => Err(Refusal::new(
+                RefusalCode::ShardUnavailable,
+                error.to_string(),
+            )),
+        }
+    }
+}
+
+impl Coordinator {
+    /// R8: inserts the abort row, or reads what is there.
+    async fn abort_for_good(&self, txid: Txid, principal: Principal) -> Result<Outcome, Refusal> {
+        admission::check_home(txid, &self.0.shards)?;
+        let identity = self.0.presence.identity(txid.home())?;
+        let Some(home) = self.0.directory.shard(txid.home()) else {
+            let message = "home is not in the directory";
+            return Err(Refusal::new(RefusalCode::ShardUnavailable, message));
+        };
+        let reason = AbortReason::new(AbortCode::AbortedByRequest, "aborted for good by request");
+        let abort = FailedMember {
+            txid,
+            request_hash: RequestHash::ANY,
+            reason,
+        };
+        let record = RecordAborts {
+            batch: None,
+            incarnation: identity.incarnation,
+            principal,
+            aborts: vec![abort],
+        };
+        match home.record_aborts(record).await {
+            RecordAnswer::Recorded(records) => match records.into_iter().next() {
+                Some(record) => Ok(verdict::recorded_outcome(record)),
+                None => Ok(Outcome::InDoubt {
+                    detail: "home gave no answer".to_owned(),
+                }),
+            },
+            RecordAnswer::Refused(refusal) => Err(refusal),
+            RecordAnswer::Unknown { detail } => Ok(Outcome::InDoubt { detail }),
+        }
+    }
+}

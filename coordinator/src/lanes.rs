@@ -1,0 +1,143 @@
+//! The lanes of this coordinator: which transactions may share batches, and when a batch goes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gavel_protocol::batch::Rerun;
+use gavel_protocol::{Access, Isolation, Lane, Outcome, Principal, Refusal, RefusalCode, ShardTag};
+use parking_lot::Mutex;
+
+use crate::clock;
+use crate::coordinator::Inner;
+use crate::driver::Driver;
+use crate::engine::Submission;
+use crate::ticket::Ticket;
+
+/// What transactions of one lane have in common: home, shards with their access, isolation, and
+/// the principal (R11).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct LaneKey {
+    home: ShardTag,
+    shards: Vec<(ShardTag, Access)>,
+    isolation: Isolation,
+    principal: Principal,
+}
+
+impl LaneKey {
+    fn of(submission: &Submission) -> Self {
+        let branches = &submission.transaction.branches;
+        Self {
+            home: submission.txid.home(),
+            shards: branches
+                .iter()
+                .map(|branch| (branch.shard, branch.access))
+                .collect(),
+            isolation: submission.transaction.isolation,
+            principal: submission.principal.clone(),
+        }
+    }
+}
+
+/// All lanes. A lane exists while it has something to do.
+#[derive(Default)]
+pub struct Lanes(Mutex<HashMap<LaneKey, Lane<Arc<Ticket>>>>);
+
+impl Lanes {
+    /// Puts an admitted transaction into its lane, and starts a batch if the lane is idle.
+    pub fn submit(inner: &Arc<Inner>, ticket: Arc<Ticket>) -> Result<(), Refusal> {
+        let key = LaneKey::of(&ticket.submission);
+        let mut lanes = inner.lanes.0.lock();
+        let limits = &inner.limits;
+        let lane = lanes
+            .entry(key.clone())
+            .or_insert_with(|| Lane::new(limits.batch_members_max));
+        if lane.depth() >= limits.lane_depth_max {
+            let message = format!("{} transactions wait for the same shards", lane.depth());
+            return Err(Refusal::new(RefusalCode::Overloaded, message));
+        }
+        // R11: what may leave a setting behind shares no batch. A repeated txid may collide with
+        // its own record at home; it is not to take neighbours down with it.
+        if ticket.submission.is_retry || !ticket.submission.transaction.is_batch_safe() {
+            lane.on_submit_alone(ticket);
+        } else {
+            lane.on_submit(ticket);
+        }
+        Self::start_batches(inner, &key, &mut lanes);
+        Ok(())
+    }
+
+    /// Starts the next batch of a lane, or forgets the lane if it is idle.
+    fn start_batches(
+        inner: &Arc<Inner>,
+        key: &LaneKey,
+        lanes: &mut HashMap<LaneKey, Lane<Arc<Ticket>>>,
+    ) {
+        let Some(lane) = lanes.get_mut(key) else {
+            return;
+        };
+        while let Some(members) = lane.poll_batch() {
+            // Whoever lost patience while waiting has been told that nothing was done.
+            let members: Vec<_> = members
+                .into_iter()
+                .filter(|ticket| ticket.start_running())
+                .collect();
+            if members.is_empty() {
+                lane.on_rest();
+                continue;
+            }
+            let (inner_of_task, key) = (inner.clone(), key.clone());
+            inner.tasks.spawn(async move {
+                let reruns = drive(&inner_of_task, &members).await;
+                Self::rest(&inner_of_task, &key, &members, reruns);
+            });
+        }
+        if lane.is_idle() {
+            lanes.remove(key);
+        }
+    }
+
+    fn rest(inner: &Arc<Inner>, key: &LaneKey, members: &[Arc<Ticket>], reruns: Vec<Rerun>) {
+        let mut lanes = inner.lanes.0.lock();
+        if let Some(lane) = lanes.get_mut(key) {
+            for rerun in reruns {
+                lane.on_run_again(again(inner, members, &rerun), rerun.alone);
+            }
+            lane.on_rest();
+        }
+        Self::start_batches(inner, key, &mut lanes);
+        drop(lanes);
+        for ticket in members {
+            inner.forget_if_ended(ticket);
+        }
+    }
+}
+
+/// The members of a rerun that may try once more; the others are refused.
+fn again(inner: &Inner, members: &[Arc<Ticket>], rerun: &Rerun) -> Vec<Arc<Ticket>> {
+    let tickets = rerun
+        .members
+        .iter()
+        .filter_map(|member| members.get(*member));
+    tickets
+        .filter(|ticket| {
+            let may = ticket.wait_again(inner.limits.runs_max);
+            if !may {
+                ticket.end(ticket.answer(Outcome::Refused(rerun.because.clone())));
+            }
+            may
+        })
+        .cloned()
+        .collect()
+}
+
+async fn drive(inner: &Arc<Inner>, members: &[Arc<Ticket>]) -> Vec<Rerun> {
+    match Driver::new(inner.clone(), members.to_vec(), clock::mint_batch(), false) {
+        Ok(driver) => driver.run().await,
+        Err(refusal) => {
+            for ticket in members {
+                ticket.end(ticket.answer(Outcome::Refused(refusal.clone())));
+            }
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! A participant in this process.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gavel_protocol::message::{
+    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, Finished,
+    InDoubtBranch, Prepare, PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer, Retention,
+    SessionExecute, SessionOpen, SessionStep, ShardIdentity, StatusAnswer, Vote,
+};
+use gavel_protocol::{
+    Access, BatchId, DeploymentName, DriverId, Gid, Incarnation, Limits, Principal, Refusal,
+    RefusalCode, ShardName, ShardTag, Txid,
+};
+
+use crate::api::{Attendance, Directory, Participant, Unavailable};
+use crate::attendance::Drivers;
+use crate::pg::ConnectError;
+use crate::scan::{Finisher, Scanner, ScannerParts, ScannerTask};
+use crate::service_pool::{ServiceError, ServicePool, ServicePoolConfig};
+use crate::session::Sessions;
+use crate::shard::{Shard, Slots};
+use crate::start_check::{self, Expected, StartError};
+use crate::{decide, finish, prepare, resolve, rows, status};
+
+/// What a participant must know about its shard.
+#[derive(Clone)]
+pub struct ShardConfig {
+    /// The installation.
+    pub deployment: DeploymentName,
+    /// The shard's name.
+    pub name: ShardName,
+    /// The shard's number.
+    pub tag: ShardTag,
+    /// `postgres://…` of a login with the role `gavel_participant`.
+    pub database_url: String,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// Why a participant does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database URL cannot be used.
+    #[error("shard `{shard}`: {message}")]
+    Url {
+        /// Which shard.
+        shard: ShardName,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The shard did not pass its start-up checks.
+    #[error("shard `{shard}`")]
+    Check {
+        /// Which shard.
+        shard: ShardName,
+        /// What it did not pass, and the fix.
+        #[source]
+        cause: Box<StartError>,
+    },
+}
+
+/// A participant in this process. Cheap to clone.
+#[derive(Clone)]
+pub struct LocalParticipant(Arc<Inner>);
+
+struct Inner {
+    shard: Arc<Shard>,
+    pool: ServicePool,
+    drivers: Drivers,
+    sessions: Arc<Sessions>,
+    scanner: Scanner,
+    running: OnceLock<Running>,
+}
+
+/// Background work; it ends when this is dropped.
+struct Running {
+    _scan: ScannerTask,
+    sweep: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.sweep.abort();
+    }
+}
+
+struct ReservedFinisher(Arc<Shard>);
+
+#[async_trait]
+impl Finisher for ReservedFinisher {
+    async fn finish(&self, branches: Vec<Finish>) -> Vec<Finished> {
+        finish::finish(&self.0, &branches).await
+    }
+}
+
+impl LocalParticipant {
+    /// Checks the shard and opens it. Call [`LocalParticipant::start`] once all participants are
+    /// known.
+    ///
+    /// # Errors
+    /// [`OpenError::Check`] with the fix in its source. A shard that is down is
+    /// [`StartError::Unreachable`]: try again.
+    pub async fn open(config: ShardConfig) -> Result<Self, OpenError> {
+        let ShardConfig {
+            deployment,
+            name,
+            tag,
+            database_url,
+            limits,
+        } = config;
+        let bad_url = |message: String| OpenError::Url {
+            shard: name.clone(),
+            message,
+        };
+        let database: tokio_postgres::Config = database_url
+            .parse()
+            .map_err(|error: tokio_postgres::Error| bad_url(error.to_string()))?;
+        let pool = ServicePool::new(ServicePoolConfig {
+            database,
+            limits: limits.clone(),
+        });
+        let busy = limits.work_connections + limits.interactive_connections;
+        let slots_needed = u32::try_from(busy).unwrap_or(u32::MAX);
+        let expected = Expected {
+            deployment,
+            name: name.clone(),
+            tag,
+            slots_needed,
+        };
+        let checked = start_check::check(&pool, &expected)
+            .await
+            .map_err(|cause| OpenError::Check {
+                shard: name.clone(),
+                cause: Box::new(cause),
+            })?;
+        for warning in &checked.warnings {
+            tracing::warn!(shard = %name, "{warning}");
+        }
+        let slots = Slots::new(checked.slots as usize, &limits);
+        let shard = Shard::new(
+            checked.identity.clone(),
+            &database_url,
+            slots.clone(),
+            &limits,
+        )
+        .map_err(|error: ConnectError| bad_url(error.to_string()))?;
+        let shard = Arc::new(shard);
+        let drivers = Drivers::default();
+        let scanner = Scanner::new(ScannerParts {
+            identity: checked.identity,
+            pool: pool.clone(),
+            drivers: drivers.clone(),
+            slots,
+            finisher: Arc::new(ReservedFinisher(shard.clone())),
+        });
+        Ok(Self(Arc::new(Inner {
+            shard,
+            pool,
+            drivers,
+            sessions: Arc::default(),
+            scanner,
+            running: OnceLock::new(),
+        })))
+    }
+
+    /// Starts to scan for in-doubt branches. `directory` has every shard, this one included.
+    pub fn start(&self, directory: Directory) {
+        let inner = &self.0;
+        inner.running.get_or_init(|| Running {
+            _scan: inner.scanner.start(directory),
+            sweep: tokio::spawn(sweep(
+                inner.sessions.clone(),
+                inner.drivers.clone(),
+                inner.shard.limits.clone(),
+            )),
+        });
+    }
+
+    /// Stops serving: every driver is told, so that it looks for this shard elsewhere.
+    pub fn stop(&self) {
+        self.0.drivers.stop();
+    }
+
+    /// The service connections, for retention and audit.
+    pub fn service_pool(&self) -> &ServicePool {
+        &self.0.pool
+    }
+
+    fn unavailable(&self, error: &ServiceError) -> Unavailable {
+        Unavailable {
+            shard: self.tag(),
+            detail: error.detail(),
+        }
+    }
+
+    /// Runs work to its end even if the caller stops waiting: a half-done branch must be
+    /// finished or rolled back, not abandoned with its connection.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        tokio::spawn(work).await.ok()
+    }
+}
+
+/// Ends interactive branches that nobody will continue.
+async fn sweep(sessions: Arc<Sessions>, drivers: Drivers, limits: Limits) {
+    let every = Duration::from_millis(limits.scan_interval_ms);
+    let idle = Duration::from_millis(limits.interactive_idle_ms.saturating_mul(2));
+    loop {
+        tokio::time::sleep(every).await;
+        sessions.sweep(&drivers, idle).await;
+    }
+}
+
+#[async_trait]
+impl Participant for LocalParticipant {
+    fn tag(&self) -> ShardTag {
+        self.0.shard.tag()
+    }
+
+    async fn identity(&self) -> Result<ShardIdentity, Unavailable> {
+        Ok(self.0.shard.identity.clone())
+    }
+
+    async fn attend(&self, driver: DriverId) -> Result<Arc<dyn Attendance>, Unavailable> {
+        Ok(self.0.drivers.attend(driver))
+    }
+
+    async fn prepare(&self, message: Prepare) -> PrepareAnswer {
+        let (shard, drivers) = (self.0.shard.clone(), self.0.drivers.clone());
+        let work = async move {
+            let writes = message.access == Access::ReadWrite;
+            if writes {
+                // Before PREPARE, so that no scan sees the gid unnoted.
+                drivers.note_prepared(message.gid.clone(), message.driver);
+            }
+            let answer = prepare::prepare(&shard, &message).await;
+            if writes && matches!(answer.vote, Vote::No(_)) {
+                drivers.forget(&message.gid);
+            }
+            answer
+        };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| PrepareAnswer {
+                vote: Vote::Unknown {
+                    detail: "the participant failed".to_owned(),
+                },
+                results: Vec::new(),
+            })
+    }
+
+    async fn decide(&self, message: Decide) -> DecideAnswer {
+        let shard = self.0.shard.clone();
+        let work = async move { decide::decide(&shard, &message).await };
+        self.to_its_end(work).await.unwrap_or_else(|| DecideAnswer {
+            decided: Decided::Unknown {
+                detail: "the participant failed".to_owned(),
+            },
+            results: Vec::new(),
+        })
+    }
+
+    async fn finish(&self, branches: Vec<Finish>) -> Vec<Finished> {
+        let (shard, drivers) = (self.0.shard.clone(), self.0.drivers.clone());
+        let count = branches.len();
+        let work = async move {
+            let finished = finish::finish(&shard, &branches).await;
+            for (branch, finished) in branches.iter().zip(&finished) {
+                if *finished == Finished::Done {
+                    drivers.forget(&branch.gid);
+                }
+            }
+            finished
+        };
+        let failed = || Finished::Unknown {
+            detail: "the participant failed".to_owned(),
+        };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| vec![failed(); count])
+    }
+
+    async fn resolve(&self, batch: BatchId, incarnation: Incarnation) -> RegisterAnswer {
+        let pool = self.0.pool.clone();
+        let work = async move { resolve::resolve(&pool, batch, incarnation).await };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| RegisterAnswer::Unreachable {
+                detail: "the participant failed".to_owned(),
+            })
+    }
+
+    async fn look_up_decisions(&self, batches: Vec<BatchId>) -> Vec<RegisterAnswer> {
+        resolve::look_up_decisions(&self.0.pool, &batches).await
+    }
+
+    async fn look_up_branches(&self, batches: Vec<BatchId>) -> Result<Vec<BranchRow>, Unavailable> {
+        let found = resolve::look_up_branches(&self.0.pool, &batches).await;
+        found.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn record_aborts(&self, record: RecordAborts) -> RecordAnswer {
+        let pool = self.0.pool.clone();
+        let work = async move { status::record_aborts(&pool, &record).await };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| RecordAnswer::Unknown {
+                detail: "the participant failed".to_owned(),
+            })
+    }
+
+    async fn status(&self, txid: Txid, asker: Option<Principal>) -> StatusAnswer {
+        status::status(&self.0.pool, txid, asker.as_ref()).await
+    }
+
+    async fn session_open(&self, open: SessionOpen, is_home: bool) -> SessionStep {
+        let inner = self.0.clone();
+        let work = async move {
+            inner.drivers.note_prepared(open.gid.clone(), open.driver);
+            let gid = open.gid.clone();
+            let step = inner.sessions.open(&inner.shard, open, is_home).await;
+            if step != SessionStep::Done {
+                inner.drivers.forget(&gid);
+            }
+            step
+        };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| SessionStep::Lost(failed()))
+    }
+
+    async fn session_execute(&self, execute: SessionExecute) -> Executed {
+        let inner = self.0.clone();
+        let work = async move { inner.sessions.execute(&inner.shard, execute).await };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| Executed::Lost(failed()))
+    }
+
+    async fn session_prepare(&self, batch: BatchId) -> Vote {
+        let inner = self.0.clone();
+        let work = async move { inner.sessions.prepare(&inner.shard, batch).await };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| Vote::Unknown {
+                detail: "the participant failed".to_owned(),
+            })
+    }
+
+    async fn session_enter_decision(&self, decide: Decide) -> SessionStep {
+        let inner = self.0.clone();
+        let work = async move { inner.sessions.enter_decision(decide).await };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| SessionStep::Lost(failed()))
+    }
+
+    async fn session_commit(&self, batch: BatchId) -> Decided {
+        let inner = self.0.clone();
+        let work = async move { inner.sessions.commit(&inner.shard, batch).await };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| Decided::Unknown {
+                detail: "the participant failed".to_owned(),
+            })
+    }
+
+    async fn session_rollback(&self, batch: BatchId) -> SessionStep {
+        let inner = self.0.clone();
+        let work = async move { inner.sessions.rollback(batch).await };
+        self.to_its_end(work)
+            .await
+            .unwrap_or_else(|| SessionStep::Lost(failed()))
+    }
+
+    async fn in_doubt(&self) -> Result<Vec<InDoubtBranch>, Unavailable> {
+        self.0.scanner.in_doubt().await
+    }
+
+    async fn resolve_now(&self, gid: Gid) -> Result<Finished, Unavailable> {
+        self.0.scanner.resolve_now(&gid).await
+    }
+
+    async fn page_decisions(
+        &self,
+        after: Option<BatchId>,
+        limit: u32,
+    ) -> Result<Vec<DecisionRow>, Unavailable> {
+        let page = rows::page_decisions(&self.0.pool, after, limit).await;
+        page.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn page_branches(
+        &self,
+        after: Option<BatchId>,
+        limit: u32,
+    ) -> Result<Vec<BranchRow>, Unavailable> {
+        let page = rows::page_branches(&self.0.pool, after, limit).await;
+        page.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn retention(&self) -> Result<Retention, Unavailable> {
+        rows::retention(&self.0.pool)
+            .await
+            .map_err(|error| self.unavailable(&error))
+    }
+}
+
+fn failed() -> Refusal {
+    Refusal::new(RefusalCode::ShardUnavailable, "the participant failed")
+}
