@@ -17,7 +17,9 @@ use gavel_protocol::message::{
     PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer, ShardIdentity, Vote,
 };
 use gavel_protocol::outcome::StatementResult;
-use gavel_protocol::{Access, Batch, BatchId, Gid, Isolation, Principal, Refusal, ShardTag};
+use gavel_protocol::{
+    Access, Batch, BatchId, Gid, Isolation, MembersDigest, Principal, Refusal, ShardTag, Txid,
+};
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
