@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`engine`] | the seam between the engine and its faces |
+//! | [`api`] | the faces: gRPC and JSON over HTTP on one port |
 //! | `admission` | what is let in |
 //! | `lanes`, `ticket` | transactions waiting for their batch, and clients waiting for them |
 //! | `driver` | executes the effects of `gavel_protocol::Batch` |
@@ -10,6 +11,7 @@
 //! | `presence` | being present at every participant |
 
 mod admission;
+pub mod api;
 mod backoff;
 mod clock;
 pub mod coordinator;

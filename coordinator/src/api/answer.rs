@@ -1,0 +1,147 @@
+//! What callers hear as JSON: one shape for transactions, one error object everywhere.
+
+use axum::response::Response;
+use gavel_protocol::message::InDoubtBranch;
+use gavel_protocol::outcome::{StatementResult, Status};
+use gavel_protocol::{AbortReason, Outcome, ShardMap, ShardTag, Txid};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::error::{ApiError, respond};
+use super::rows;
+use crate::engine::Answer;
+
+/// The answer to a submit or a commit.
+pub(super) fn transaction(answer: Answer, shards: &ShardMap) -> Response {
+    let (status, body) = outcome(answer, shards);
+    respond(status, body)
+}
+
+/// The answer to an abort, where `aborted` is what was wanted.
+pub(super) fn abort(answer: Answer, shards: &ShardMap) -> Response {
+    let (mut status, body) = outcome(answer.clone(), shards);
+    match answer.outcome {
+        Outcome::Aborted(_) => status = StatusCode::OK,
+        Outcome::Committed { .. } => status = StatusCode::CONFLICT,
+        Outcome::Refused(_) | Outcome::InDoubt { .. } => {}
+    }
+    respond(status, body)
+}
+
+fn outcome(answer: Answer, shards: &ShardMap) -> (StatusCode, Value) {
+    let txid = answer.txid;
+    match answer.outcome {
+        Outcome::Committed { applied } => {
+            let results = results(&answer.results, shards);
+            let body = json!({
+                "txid": txid, "outcome": "committed", "applied": applied, "results": results,
+            });
+            (StatusCode::OK, body)
+        }
+        Outcome::Aborted(reason) => {
+            let error = aborted(&reason, shards);
+            let body = json!({ "txid": txid, "outcome": "aborted", "error": error });
+            (StatusCode::CONFLICT, body)
+        }
+        Outcome::Refused(refusal) => {
+            let error = ApiError::from(refusal);
+            let body = json!({ "txid": txid, "outcome": "refused", "error": error.to_json() });
+            (error.status, body)
+        }
+        Outcome::InDoubt { detail } => {
+            let body = json!({ "txid": txid, "outcome": "in_doubt", "detail": detail });
+            (StatusCode::ACCEPTED, body)
+        }
+    }
+}
+
+fn aborted(reason: &AbortReason, shards: &ShardMap) -> Value {
+    let mut error = Map::new();
+    error.insert("code".into(), reason.code.as_str().into());
+    error.insert("message".into(), reason.message.clone().into());
+    error.insert("retryable".into(), false.into());
+    if let Some(shard) = reason.shard.and_then(|tag| shards.name(tag)) {
+        error.insert("shard".into(), shard.as_str().into());
+    }
+    if let Some(statement) = reason.statement {
+        error.insert("statement".into(), statement.into());
+    }
+    if let Some(sqlstate) = &reason.sqlstate {
+        error.insert("sqlstate".into(), sqlstate.clone().into());
+    }
+    Value::Object(error)
+}
+
+fn results(results: &[(ShardTag, Vec<StatementResult>)], shards: &ShardMap) -> Value {
+    let named = results.iter().filter_map(|(tag, results)| {
+        let results: Vec<_> = results.iter().map(rows::statement).collect();
+        Some((shards.name(*tag)?.to_string(), Value::Array(results)))
+    });
+    Value::Object(named.collect())
+}
+
+/// The answer to a status question. Always 200: the question has been answered.
+pub(super) fn status(txid: Txid, status: &Status, shards: &ShardMap) -> Response {
+    let body = match status {
+        Status::Committed => json!({ "txid": txid, "outcome": "committed" }),
+        Status::Aborted(reason) => {
+            json!({ "txid": txid, "outcome": "aborted", "error": aborted(reason, shards) })
+        }
+        Status::NoneYet => json!({
+            "txid": txid,
+            "outcome": "none_yet",
+            "detail": "nothing is recorded yet: it may still commit; abort it to make sure",
+        }),
+        Status::TooOld => json!({
+            "txid": txid,
+            "outcome": "too_old",
+            "detail": "older than what is kept: the outcome is unknown",
+        }),
+    };
+    respond(StatusCode::OK, body)
+}
+
+/// The answer to a statement that ran.
+pub(super) fn executed(txid: Txid, sequence: u64, result: &StatementResult) -> Response {
+    let body = json!({
+        "txid": txid, "sequence": sequence, "result": rows::statement(result),
+    });
+    respond(StatusCode::OK, body)
+}
+
+/// The prepared branches of all shards.
+pub(super) fn in_doubt(
+    found: &[(ShardTag, Result<Vec<InDoubtBranch>, String>)],
+    shards: &ShardMap,
+) -> Response {
+    let one = |(tag, found): &(ShardTag, Result<Vec<InDoubtBranch>, String>)| {
+        let name = shards.name(*tag).map(ToString::to_string);
+        match found {
+            Ok(branches) => {
+                let branches: Vec<_> = branches.iter().map(branch).collect();
+                json!({ "shard": name, "tag": tag, "branches": branches })
+            }
+            Err(message) => {
+                let error = json!({
+                    "code": "shard_unavailable", "message": message, "retryable": true,
+                });
+                json!({ "shard": name, "tag": tag, "error": error })
+            }
+        }
+    };
+    let all: Vec<_> = found.iter().map(one).collect();
+    respond(StatusCode::OK, json!({ "shards": all }))
+}
+
+fn branch(branch: &InDoubtBranch) -> Value {
+    json!({
+        "gid": branch.gid.to_string(), "age_ms": branch.age_ms, "waits_for": branch.waits_for,
+    })
+}
+
+/// The shards of the deployment.
+pub(super) fn shards(shards: &ShardMap) -> Response {
+    let one = |(tag, name): (ShardTag, &gavel_protocol::ShardName)| json!({ "name": name.as_str(), "tag": tag });
+    let all: Vec<_> = shards.iter().map(one).collect();
+    respond(StatusCode::OK, json!({ "shards": all }))
+}

@@ -1,0 +1,278 @@
+//! What both faces do: check names, ids, limits and roles, and ask the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gavel_protocol::message::InDoubtBranch;
+use gavel_protocol::outcome::Status;
+use gavel_protocol::transaction::validate_statement;
+use gavel_protocol::{
+    Access, Ack, Gid, Isolation, Limits, Outcome, Refusal, RefusalCode, ShardMap, ShardTag,
+    Statement, Transaction, Txid,
+};
+
+use super::auth::{Authenticator, Caller, Role};
+use super::error::ApiError;
+use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
+
+/// An engine behind authentication and checks.
+pub(super) struct Face {
+    engine: Arc<dyn Engine>,
+    auth: Authenticator,
+    limits: Limits,
+}
+
+/// What a submission says apart from its transaction.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Terms {
+    pub(super) txid: Option<Txid>,
+    pub(super) ack: Ack,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) is_retry: bool,
+}
+
+/// A statement of an interactive transaction.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) txid: Txid,
+    pub(super) sequence: u64,
+    pub(super) shard: ShardTag,
+    pub(super) statement: Statement,
+}
+
+impl Face {
+    pub(super) fn new(engine: Arc<dyn Engine>, auth: Authenticator, limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            auth,
+            limits: limits.clone(),
+        })
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn shards(&self) -> &ShardMap {
+        self.engine.shards()
+    }
+
+    /// Who sent this `Authorization` header.
+    pub(super) fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Caller, ApiError> {
+        let caller = self.auth.authenticate(authorization);
+        if caller.is_none() {
+            tracing::warn!(target: "gavel::audit", what = "authentication failed");
+        }
+        caller.ok_or_else(ApiError::unauthenticated)
+    }
+
+    /// The txid in a text: canonical, of version 7, with a home that exists (R9).
+    pub(super) fn txid(&self, text: &str) -> Result<Txid, ApiError> {
+        let txid: Txid = text.parse().map_err(|error| {
+            let message = format!("txid: {error}");
+            ApiError::from(Refusal::new(RefusalCode::InvalidTxid, message))
+        })?;
+        if self.shards().name(txid.home()).is_none() {
+            let message = format!(
+                "the txid names the shard with tag {} as its home, and there is none",
+                txid.home()
+            );
+            return Err(Refusal::new(RefusalCode::UnknownHome, message).into());
+        }
+        Ok(txid)
+    }
+
+    /// The tag of a shard's name.
+    pub(super) fn shard(&self, name: &str) -> Result<ShardTag, ApiError> {
+        let tag = name.parse().ok().and_then(|name| self.shards().tag(&name));
+        tag.ok_or_else(|| {
+            let known: Vec<_> = self
+                .shards()
+                .iter()
+                .map(|(_, name)| name.as_str())
+                .collect();
+            let shown: String = name.chars().take(64).collect();
+            let message = format!(
+                "there is no shard `{shown}`; the shards are {}",
+                known.join(", ")
+            );
+            Refusal::new(RefusalCode::UnknownShard, message).into()
+        })
+    }
+
+    /// Mints a txid.
+    pub(super) fn mint(&self, home: Option<ShardTag>) -> Result<Txid, ApiError> {
+        Ok(self.engine.mint(home)?)
+    }
+
+    /// Runs a declared transaction.
+    pub(super) async fn submit(
+        self: Arc<Self>,
+        caller: Caller,
+        transaction: Transaction,
+        terms: Terms,
+    ) -> Result<Answer, ApiError> {
+        transaction
+            .validate(&self.limits)
+            .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
+        if terms.timeout_ms == Some(0) {
+            return Err(ApiError::bad("invalid_timeout", "timeout_ms is at least 1"));
+        }
+        let txid = match terms.txid {
+            Some(txid) => txid,
+            None => self.mint(default_home(&transaction))?,
+        };
+        let submission = Submission {
+            txid,
+            transaction,
+            principal: caller.principal,
+            ack: terms.ack,
+            timeout: terms.timeout_ms.map(Duration::from_millis),
+            is_retry: terms.is_retry,
+        };
+        let engine = Arc::clone(&self.engine);
+        let running = detached(async move { engine.submit(submission).await });
+        Ok(running.await.unwrap_or_else(|| broken(txid)))
+    }
+
+    /// What is recorded of a txid. Operators may ask about everybody's.
+    pub(super) async fn status(&self, caller: Caller, txid: Txid) -> Result<Status, ApiError> {
+        let asker = (caller.role != Role::Operator).then_some(caller.principal);
+        Ok(self.engine.status(txid, asker).await?)
+    }
+
+    /// Aborts a txid for good.
+    pub(super) async fn abort(self: Arc<Self>, caller: Caller, txid: Txid) -> Answer {
+        let engine = Arc::clone(&self.engine);
+        let running = detached(async move { engine.abort(txid, caller.principal).await });
+        match running.await {
+            None => broken(txid),
+            Some(outcome) => Answer {
+                txid,
+                outcome,
+                results: Vec::new(),
+            },
+        }
+    }
+
+    /// Begins an interactive transaction.
+    pub(super) async fn begin(
+        self: Arc<Self>,
+        caller: Caller,
+        txid: Txid,
+        isolation: Isolation,
+    ) -> Result<(), ApiError> {
+        let engine = Arc::clone(&self.engine);
+        let running =
+            detached(async move { engine.begin(txid, isolation, caller.principal).await });
+        Ok(running.await.ok_or_else(ApiError::internal)??)
+    }
+
+    /// Runs a statement of an interactive transaction.
+    pub(super) async fn execute(
+        self: Arc<Self>,
+        caller: Caller,
+        step: Step,
+    ) -> Result<InteractiveAnswer, ApiError> {
+        let Step {
+            txid,
+            sequence,
+            shard,
+            statement,
+        } = step;
+        validate_statement(shard, 0, &statement, &self.limits)
+            .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
+        let engine = Arc::clone(&self.engine);
+        let running = detached(async move {
+            engine
+                .execute(txid, &caller.principal, sequence, shard, statement)
+                .await
+        });
+        Ok(running.await.ok_or_else(ApiError::internal)??)
+    }
+
+    /// Commits an interactive transaction.
+    pub(super) async fn commit(self: Arc<Self>, caller: Caller, txid: Txid, ack: Ack) -> Answer {
+        let engine = Arc::clone(&self.engine);
+        let running = detached(async move { engine.commit(txid, &caller.principal, ack).await });
+        running.await.unwrap_or_else(|| broken(txid))
+    }
+
+    /// Rolls an interactive transaction back.
+    pub(super) async fn rollback(
+        self: Arc<Self>,
+        caller: Caller,
+        txid: Txid,
+    ) -> Result<(), ApiError> {
+        let engine = Arc::clone(&self.engine);
+        let running = detached(async move { engine.rollback(txid, &caller.principal).await });
+        Ok(running.await.ok_or_else(ApiError::internal)??)
+    }
+
+    /// Prepared branches on all shards. For operators.
+    pub(super) async fn in_doubt(
+        &self,
+        caller: &Caller,
+    ) -> Result<Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)>, ApiError> {
+        require_operator(caller, "in-doubt list")?;
+        Ok(self.engine.in_doubt().await)
+    }
+
+    /// Resolves one branch. For operators.
+    pub(super) async fn resolve(
+        self: Arc<Self>,
+        caller: Caller,
+        gid: &str,
+    ) -> Result<String, ApiError> {
+        require_operator(&caller, "in-doubt resolve")?;
+        let gid: Gid = gid.parse().map_err(|_| {
+            ApiError::bad(
+                "invalid_gid",
+                "not a gid of Gavel's: send one as it was listed",
+            )
+        })?;
+        tracing::info!(
+            target: "gavel::audit", who = %caller.principal, what = "resolve", %gid
+        );
+        let engine = Arc::clone(&self.engine);
+        let running = detached(async move { engine.resolve(gid).await });
+        Ok(running.await.ok_or_else(ApiError::internal)??)
+    }
+
+    /// Why the engine cannot commit at this moment, if so.
+    pub(super) async fn not_ready(&self) -> Option<String> {
+        self.engine.not_ready().await
+    }
+}
+
+fn require_operator(caller: &Caller, what: &str) -> Result<(), ApiError> {
+    if caller.role == Role::Operator {
+        return Ok(());
+    }
+    tracing::warn!(target: "gavel::audit", who = %caller.principal, what, "forbidden");
+    Err(ApiError::forbidden())
+}
+
+/// Of the shards that are written, the one with the lowest tag; without any, of all. The same
+/// rule as the client library's: one lane per set of shards.
+fn default_home(transaction: &Transaction) -> Option<ShardTag> {
+    let branches = &transaction.branches;
+    let writing = branches.iter().filter(|b| b.access == Access::ReadWrite);
+    let lowest_writing = writing.map(|branch| branch.shard).min();
+    lowest_writing.or_else(|| branches.iter().map(|branch| branch.shard).min())
+}
+
+/// Runs work to its end even if whoever waits for it goes away. `None` if it panicked.
+async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    tokio::spawn(work).await.ok()
+}
+
+/// The answer of a face whose engine broke: nothing is known.
+fn broken(txid: Txid) -> Answer {
+    let detail = "the coordinator failed before it could answer".to_owned();
+    Answer {
+        txid,
+        outcome: Outcome::InDoubt { detail },
+        results: Vec::new(),
+    }
+}

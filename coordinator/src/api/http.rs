@@ -1,0 +1,193 @@
+//! The routes: what is not here does not exist.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, extract::DefaultBodyLimit};
+use http::{StatusCode, header};
+use serde_json::json;
+
+use super::answer;
+use super::auth::Caller;
+use super::body::{JsonBody, OptionalBody, TxidInPath};
+use super::error::{ApiError, respond};
+use super::face::{Face, Step};
+use super::request::{Begin, Commit, Execute, Mint, Resolve, Submit};
+use crate::engine::{Answer, InteractiveAnswer};
+
+type Shared = State<Arc<Face>>;
+type Answered = Result<Response, ApiError>;
+
+/// All routes of both faces.
+pub(super) fn router(face: Arc<Face>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/transactions", post(submit))
+        .route("/v1/transactions/{txid}", get(status))
+        .route("/v1/transactions/{txid}/abort", post(abort))
+        .route("/v1/txids", post(mint))
+        .route("/v1/sessions", post(begin))
+        .route("/v1/sessions/{txid}", axum::routing::delete(rollback))
+        .route("/v1/sessions/{txid}/statements", post(execute))
+        .route("/v1/sessions/{txid}/commit", post(commit))
+        .route("/v1/in-doubt", get(in_doubt))
+        .route("/v1/in-doubt/resolve", post(resolve))
+        .route("/v1/shards", get(shards))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&face),
+            authenticate,
+        ));
+    Router::new()
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .method_not_allowed_fallback(wrong_method)
+        .merge(guarded)
+        // Bodies are limited where they are read, with an error of our own.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(face)
+}
+
+async fn authenticate(State(face): Shared, mut request: Request, next: Next) -> Response {
+    let header = request.headers().get(header::AUTHORIZATION);
+    match face.authenticate(header.map(|value| value.as_bytes())) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "there is nothing at this path; see docs/api.md",
+    )
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path wants another method; see docs/api.md",
+    )
+}
+
+async fn submit(State(face): Shared, caller: Caller, body: JsonBody<Submit>) -> Answered {
+    let (transaction, terms) = body.0.into_parts(&face)?;
+    let answer = Arc::clone(&face).submit(caller, transaction, terms).await?;
+    Ok(answer::transaction(answer, face.shards()))
+}
+
+async fn status(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInPath) -> Answered {
+    let status = face.status(caller, txid).await?;
+    Ok(answer::status(txid, &status, face.shards()))
+}
+
+async fn abort(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInPath) -> Answered {
+    let answer = Arc::clone(&face).abort(caller, txid).await;
+    Ok(answer::abort(answer, face.shards()))
+}
+
+async fn mint(State(face): Shared, _caller: Caller, body: OptionalBody<Mint>) -> Answered {
+    let home = body.0.home.map(|name| face.shard(&name)).transpose()?;
+    let txid = face.mint(home)?;
+    Ok(respond(StatusCode::CREATED, json!({ "txid": txid })))
+}
+
+async fn begin(State(face): Shared, caller: Caller, body: OptionalBody<Begin>) -> Answered {
+    let begin = body.0;
+    let home = begin.home.map(|name| face.shard(&name)).transpose()?;
+    let txid = match begin.txid {
+        None => face.mint(home)?,
+        Some(text) => face.txid(&text)?,
+    };
+    if home.is_some_and(|home| home != txid.home()) {
+        let message = "the txid names another home than `home` does: leave one of them out";
+        return Err(ApiError::bad("home_mismatch", message));
+    }
+    let isolation = begin.isolation.unwrap_or_default();
+    Arc::clone(&face).begin(caller, txid, isolation).await?;
+    Ok(respond(StatusCode::CREATED, json!({ "txid": txid })))
+}
+
+async fn execute(
+    State(face): Shared,
+    caller: Caller,
+    TxidInPath(txid): TxidInPath,
+    body: JsonBody<Execute>,
+) -> Answered {
+    let sequence = body.0.sequence;
+    let step = Step {
+        txid,
+        sequence,
+        shard: face.shard(&body.0.shard)?,
+        statement: body.0.into_statement(),
+    };
+    match Arc::clone(&face).execute(caller, step).await? {
+        InteractiveAnswer::Done(result) => Ok(answer::executed(txid, sequence, &result)),
+        InteractiveAnswer::Ended(outcome) => {
+            let answer = Answer {
+                txid,
+                outcome,
+                results: Vec::new(),
+            };
+            Ok(answer::transaction(answer, face.shards()))
+        }
+    }
+}
+
+async fn commit(
+    State(face): Shared,
+    caller: Caller,
+    TxidInPath(txid): TxidInPath,
+    body: OptionalBody<Commit>,
+) -> Answered {
+    let ack = body.0.ack.unwrap_or_default();
+    let answer = Arc::clone(&face).commit(caller, txid, ack).await;
+    Ok(answer::transaction(answer, face.shards()))
+}
+
+async fn rollback(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInPath) -> Answered {
+    face.rollback(caller, txid).await?;
+    let body = json!({ "txid": txid, "outcome": "rolled_back" });
+    Ok(respond(StatusCode::OK, body))
+}
+
+async fn in_doubt(State(face): Shared, caller: Caller) -> Answered {
+    let found = face.in_doubt(&caller).await?;
+    Ok(answer::in_doubt(&found, face.shards()))
+}
+
+async fn resolve(State(face): Shared, caller: Caller, body: JsonBody<Resolve>) -> Answered {
+    let gid = body.0.gid;
+    let done = face.resolve(caller, &gid).await?;
+    Ok(respond(
+        StatusCode::OK,
+        json!({ "gid": gid, "resolution": done }),
+    ))
+}
+
+async fn shards(State(face): Shared, _caller: Caller) -> Response {
+    answer::shards(face.shards())
+}
+
+async fn live() -> Response {
+    respond(StatusCode::OK, json!({ "live": true }))
+}
+
+async fn ready(State(face): Shared) -> Answered {
+    match face.not_ready().await {
+        None => Ok(respond(StatusCode::OK, json!({ "ready": true }))),
+        Some(reason) => {
+            let mut error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason);
+            error.retryable = true;
+            Err(error)
+        }
+    }
+}
