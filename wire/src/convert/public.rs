@@ -3,8 +3,8 @@
 use gavel_protocol::id::IdError;
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::{
-    Access, Ack, BranchWork, Isolation, Refusal, RefusalCode, ShardMap, ShardTag, Statement,
-    Transaction, Txid,
+    Access, Ack, BranchWork, Isolation, Refusal, RefusalCode, ShardMap, ShardName, ShardTag,
+    Statement, Transaction, Txid,
 };
 
 use super::outcome::name_of;
@@ -177,6 +177,51 @@ pub fn transaction_to_wire(
         })
         .collect();
     (branches, transaction.isolation.into())
+}
+
+impl From<&ShardMap> for api::ListShardsResponse {
+    fn from(shards: &ShardMap) -> Self {
+        let shard = |(tag, name): (ShardTag, &ShardName)| api::Shard {
+            name: name.as_str().to_owned(),
+            tag: Some(u32::from(tag.0)),
+        };
+        Self {
+            shards: shards.iter().map(shard).collect(),
+        }
+    }
+}
+
+impl TryFrom<api::ListShardsResponse> for ShardMap {
+    type Error = MalformedMessage;
+    fn try_from(response: api::ListShardsResponse) -> Checked<Self> {
+        let shard = |shard: api::Shard| {
+            let name = ShardName::try_from(shard.name)
+                .map_err(|error| MalformedMessage::invalid("Shard.name", error))?;
+            let number = super::required(shard.tag, "Shard.tag")?;
+            Ok((name, super::tag(number, "Shard.tag")?))
+        };
+        let shards = response.shards.into_iter().map(shard);
+        ShardMap::new(shards.collect::<Checked<Vec<_>>>()?)
+            .map_err(|error| MalformedMessage::invalid("ListShardsResponse.shards", error))
+    }
+}
+
+/// Reads the prepared branches of all shards. The name is for people; the number counts.
+///
+/// # Errors
+/// When a branch or a number is malformed.
+pub fn in_doubt_from_wire(
+    response: api::ListInDoubtResponse,
+) -> Checked<Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)>> {
+    let one = |found: api::ShardInDoubt| {
+        let number = super::required(found.shard_tag, "ShardInDoubt.shard_tag")?;
+        let tag = super::tag(number, "ShardInDoubt.shard_tag")?;
+        Ok(match found.unavailable {
+            Some(detail) => (tag, Err(detail)),
+            None => (tag, Ok(super::all(found.branches)?)),
+        })
+    };
+    response.shards.into_iter().map(one).collect()
 }
 
 /// The prepared branches of all shards; `shards` gives the names.
