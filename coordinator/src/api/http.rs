@@ -7,7 +7,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, extract::DefaultBodyLimit};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
 use super::answer;
@@ -15,6 +15,7 @@ use super::auth::Caller;
 use super::body::{JsonBody, OptionalBody, TxidInPath};
 use super::error::{ApiError, respond};
 use super::face::{Face, Step};
+use super::grpc;
 use super::request::{Begin, Commit, Execute, Mint, Resolve, Submit};
 use crate::engine::{Answer, InteractiveAnswer};
 
@@ -35,6 +36,7 @@ pub(super) fn router(face: Arc<Face>) -> Router {
         .route("/v1/in-doubt", get(in_doubt))
         .route("/v1/in-doubt/resolve", post(resolve))
         .route("/v1/shards", get(shards))
+        .route_service("/gavel.v1.Gavel/{method}", grpc::service(Arc::clone(&face)))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(
@@ -58,15 +60,27 @@ async fn authenticate(State(face): Shared, mut request: Request, next: Next) -> 
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => told(request.headers(), error),
     }
 }
 
-async fn not_found() -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        "not_found",
-        "there is nothing at this path; see docs/api.md",
+/// An error in the caller's own language.
+fn told(headers: &HeaderMap, error: ApiError) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let is_grpc =
+        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        grpc::status(&error).into_http()
+    } else {
+        error.into_response()
+    }
+}
+
+async fn not_found(headers: HeaderMap) -> Response {
+    let message = "there is nothing at this path; see docs/api.md";
+    told(
+        &headers,
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", message),
     )
 }
 

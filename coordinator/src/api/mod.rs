@@ -17,6 +17,7 @@ mod bind;
 mod body;
 mod error;
 mod face;
+mod grpc;
 mod http;
 mod request;
 mod rows;
