@@ -15,7 +15,7 @@ gavel-migrations: gavel-protocol
 gavel-participant: gavel-protocol gavel-wire gavel-migrations
 gavel-coordinator: gavel-protocol gavel-wire gavel-participant
 gavel-client: gavel-protocol gavel-wire +gavel-coordinator +gavel-participant
-gavel-demo: gavel-client gavel-protocol
+gavel-demo: gavel-client gavel-protocol gavel-devkit
 gavel-sim: gavel-protocol
 gavel-devkit: gavel-migrations local-postgres
 gavel-cli: gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
