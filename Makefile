@@ -11,7 +11,7 @@ NEXTEST_ARGS ?=
 DEMO_PROFILE ?= quick
 BENCH_PROFILE ?= release
 # Where `gavel dev` keeps its servers.
-DEV_FOLDER ?= .gavel-dev
+DEV_FOLDER ?= gavel-data
 CRASH_LOOP_TIMES ?= 10
 
 feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
@@ -48,7 +48,7 @@ verify: ## Check format, lints, documentation and architecture; writes nothing
 	$(CARGO) clippy --locked --workspace --all-targets $(feature_flag) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 	scripts/check-edges.sh
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run && echo "shellcheck: clean"; \
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh docker/*.sh docker/shard/*.sh .ci/run && echo "shellcheck: clean"; \
 	else echo "shellcheck: not installed, skipped"; fi
 
 fix: ## Format, and apply the lints' own corrections
