@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gavel_protocol::ShardMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -70,6 +71,13 @@ impl Endpoints {
         Self {
             turn: AtomicUsize::new(rand::random_range(0..transports.len())),
             all: transports.into_iter().map(endpoint).collect(),
+        }
+    }
+
+    /// Tells all of them the shards.
+    pub(crate) fn know(&self, shards: &Arc<ShardMap>) {
+        for endpoint in &self.all {
+            endpoint.transport.know(shards);
         }
     }
 

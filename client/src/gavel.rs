@@ -25,7 +25,7 @@ pub struct Gavel {
 
 struct Inner {
     endpoints: Endpoints,
-    shards: ShardMap,
+    shards: Arc<ShardMap>,
     options: Options,
 }
 
@@ -84,6 +84,8 @@ impl Gavel {
     }
 
     pub(crate) fn from_parts(endpoints: Endpoints, shards: ShardMap, options: Options) -> Self {
+        let shards = Arc::new(shards);
+        endpoints.know(&shards);
         let inner = Inner {
             endpoints,
             shards,

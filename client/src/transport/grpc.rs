@@ -1,60 +1,276 @@
 //! A coordinator over gRPC.
 
-use async_trait::async_trait;
-use gavel_protocol::outcome::Status;
-use gavel_protocol::{Ack, Gid, Isolation, Outcome, ShardMap, Txid};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use async_trait::async_trait;
+use gavel_protocol::outcome::{StatementResult, Status as RecordedStatus};
+use gavel_protocol::{
+    Ack, Gid, Isolation, Outcome, Refusal, RefusalCode, ShardMap, ShardTag, Txid,
+};
+use gavel_wire::MalformedMessage;
+use gavel_wire::api::gavel_client::GavelClient;
+use gavel_wire::api::{self as wire};
+use gavel_wire::convert;
+use http::HeaderValue;
+use tonic::transport::{Endpoint, Uri};
+use tonic::{Code, Response, Status};
+
+use super::channel::{MarkingChannel, Proof, proof};
 use super::{Answer, Execute, Executed, Failure, InDoubt, Submit, Transport};
 use crate::error::ConnectError;
 use crate::options::Options;
 
+/// How often a connection is probed while calls wait, and how long the probe may take: a
+/// coordinator whose machine vanished must not hold calls until their time is over.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
 /// One coordinator at an address.
-pub(crate) struct Grpc;
+pub(crate) struct Grpc {
+    client: GavelClient<MarkingChannel>,
+    /// Names for tags; known once a coordinator has told.
+    shards: OnceLock<Arc<ShardMap>>,
+}
 
 impl Grpc {
     /// Checks address and token. Connects with the first call, and again when it must.
-    pub(crate) fn new(endpoint: String, _options: &Options) -> Result<Self, ConnectError> {
-        match endpoint.parse::<http::Uri>() {
-            Ok(uri) if uri.host().is_some() => Ok(Self),
-            _ => Err(ConnectError::BadEndpoint { endpoint }),
-        }
+    pub(crate) fn new(address: String, options: &Options) -> Result<Self, ConnectError> {
+        let uri: Option<Uri> = address.parse().ok();
+        let uri = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        let Some(uri) = uri else {
+            return Err(ConnectError::BadEndpoint { endpoint: address });
+        };
+        let endpoint = Endpoint::from(uri)
+            .connect_timeout(options.connect_timeout)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        let channel = MarkingChannel {
+            channel: endpoint.connect_lazy(),
+            authorization: authorization(options)?,
+        };
+        let client = GavelClient::new(channel)
+            .max_decoding_message_size(options.message_bytes_max)
+            .max_encoding_message_size(usize::MAX);
+        Ok(Self {
+            client,
+            shards: OnceLock::new(),
+        })
+    }
+
+    fn client(&self) -> GavelClient<MarkingChannel> {
+        self.client.clone()
+    }
+
+    fn known_shards(&self) -> Result<&ShardMap, Failure> {
+        let shards = self.shards.get();
+        shards
+            .map(|shards| &**shards)
+            .ok_or_else(|| Failure::NotSent("the shards are not known yet".to_owned()))
     }
 }
 
-fn not_sent<T>() -> Result<T, Failure> {
-    Err(Failure::NotSent("the gRPC face is not built yet".into()))
+fn authorization(options: &Options) -> Result<Option<HeaderValue>, ConnectError> {
+    let Some(token) = &options.token else {
+        return Ok(None);
+    };
+    let mut header: HeaderValue = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| ConnectError::BadToken)?;
+    header.set_sensitive(true);
+    Ok(Some(header))
+}
+
+/// What a gRPC error says about the call.
+fn failure(status: &Status) -> Failure {
+    let message = status.message();
+    let refused = |code| Failure::Refused(Refusal::new(code, message));
+    match (proof(status), status.code()) {
+        (Proof::NotSent, _) => Failure::NotSent(message.to_owned()),
+        (Proof::Answered, Code::Unauthenticated) => refused(RefusalCode::Unauthenticated),
+        (Proof::Answered, Code::PermissionDenied) => refused(RefusalCode::NotYours),
+        (Proof::Answered, Code::ResourceExhausted) => refused(RefusalCode::Overloaded),
+        (Proof::Answered, Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented) => {
+            refused(RefusalCode::InvalidRequest)
+        }
+        (Proof::Answered | Proof::None, code) => Failure::Lost(format!("{code:?}: {message}")),
+    }
+}
+
+/// The message of an answer, or how the call failed.
+fn answered<T>(ended: Result<Response<T>, Status>) -> Result<T, Failure> {
+    ended
+        .map(Response::into_inner)
+        .map_err(|status| failure(&status))
+}
+
+/// An answer that cannot be understood is as good as lost.
+fn malformed(error: MalformedMessage) -> Failure {
+    Failure::Lost(error.to_string())
+}
+
+fn missing(what: &str) -> Failure {
+    Failure::Lost(format!("the coordinator's answer has no {what}"))
+}
+
+/// An answer about another transaction than was asked about must never count.
+fn check_txid(asked: Txid, answered: &str) -> Result<(), Failure> {
+    if answered == asked.to_string() {
+        Ok(())
+    } else {
+        let detail = format!("asked about {asked}, answered about `{answered}`");
+        Err(Failure::Lost(detail))
+    }
+}
+
+fn outcome(outcome: Option<wire::Outcome>) -> Result<Outcome, Failure> {
+    let outcome = outcome.ok_or_else(|| missing("outcome"))?;
+    Outcome::try_from(outcome).map_err(malformed)
+}
+
+fn results(branch: wire::BranchResults) -> Result<(ShardTag, Vec<StatementResult>), Failure> {
+    let tag = branch.shard_tag.and_then(|tag| u16::try_from(tag).ok());
+    let tag = tag.ok_or_else(|| missing("shard tag"))?;
+    let results = branch.results.into_iter().map(StatementResult::try_from);
+    let results: Result<_, _> = results.collect();
+    Ok((ShardTag(tag), results.map_err(malformed)?))
+}
+
+fn done(refused: Option<wire::Refusal>) -> Result<(), Failure> {
+    refused.map_or(Ok(()), |refusal| Err(refused_by(refusal)))
+}
+
+fn refused_by(refusal: wire::Refusal) -> Failure {
+    match Refusal::try_from(refusal) {
+        Ok(refusal) => Failure::Refused(refusal),
+        Err(error) => malformed(error),
+    }
 }
 
 #[async_trait]
 impl Transport for Grpc {
+    fn know(&self, shards: &Arc<ShardMap>) {
+        // A second call would name the same shards: tags never change.
+        let _ = self.shards.set(Arc::clone(shards));
+    }
+
     async fn shards(&self) -> Result<ShardMap, Failure> {
-        not_sent()
+        let asked = self.client().list_shards(wire::ListShardsRequest {}).await;
+        answered(asked)?.try_into().map_err(malformed)
     }
-    async fn submit(&self, _submit: Submit) -> Result<Answer, Failure> {
-        not_sent()
+
+    async fn submit(&self, submit: Submit) -> Result<Answer, Failure> {
+        let shards = self.known_shards()?;
+        let (branches, isolation) = convert::transaction_to_wire(&submit.transaction, shards);
+        let request = wire::SubmitRequest {
+            txid: submit.txid.to_string(),
+            branches,
+            isolation: Some(isolation.into()),
+            ack: Some(wire::Ack::from(submit.ack).into()),
+            timeout_ms: Some(
+                u64::try_from(submit.timeout.as_millis())
+                    .unwrap_or(u64::MAX)
+                    .max(1),
+            ),
+            is_retry: submit.is_retry,
+        };
+        let response = answered(self.client().submit(request).await)?;
+        check_txid(submit.txid, &response.txid)?;
+        let results = response.results.into_iter().map(results);
+        Ok(Answer {
+            outcome: outcome(response.outcome)?,
+            results: results.collect::<Result<_, _>>()?,
+        })
     }
-    async fn status(&self, _txid: Txid) -> Result<Status, Failure> {
-        not_sent()
+
+    async fn status(&self, txid: Txid) -> Result<RecordedStatus, Failure> {
+        let request = wire::StatusRequest {
+            txid: txid.to_string(),
+        };
+        let response = answered(self.client().status(request).await)?;
+        check_txid(txid, &response.txid)?;
+        let status = convert::status_from_wire(response).map_err(malformed)?;
+        status.map_err(Failure::Refused)
     }
-    async fn abort(&self, _txid: Txid) -> Result<Outcome, Failure> {
-        not_sent()
+
+    async fn abort(&self, txid: Txid) -> Result<Outcome, Failure> {
+        let request = wire::AbortRequest {
+            txid: txid.to_string(),
+        };
+        let response = answered(self.client().abort(request).await)?;
+        check_txid(txid, &response.txid)?;
+        outcome(response.outcome)
     }
-    async fn begin(&self, _txid: Txid, _isolation: Isolation) -> Result<(), Failure> {
-        not_sent()
+
+    async fn begin(&self, txid: Txid, isolation: Isolation) -> Result<(), Failure> {
+        let request = wire::BeginRequest {
+            txid: txid.to_string(),
+            isolation: Some(wire::Isolation::from(isolation).into()),
+        };
+        let response = answered(self.client().begin(request).await)?;
+        check_txid(txid, &response.txid)?;
+        done(response.refused)
     }
-    async fn execute(&self, _execute: Execute) -> Result<Executed, Failure> {
-        not_sent()
+
+    async fn execute(&self, execute: Execute) -> Result<Executed, Failure> {
+        use wire::execute_response::Answer as Kind;
+        let shard = self.known_shards()?.name(execute.shard);
+        let shard = shard.ok_or_else(|| missing("shard of that tag"))?;
+        let request = wire::ExecuteRequest {
+            txid: execute.txid.to_string(),
+            sequence: Some(execute.sequence),
+            shard: shard.to_string(),
+            statement: Some(execute.statement.into()),
+        };
+        let response = answered(self.client().execute(request).await)?;
+        check_txid(execute.txid, &response.txid)?;
+        match response.answer.ok_or_else(|| missing("answer"))? {
+            Kind::Done(result) => Ok(Executed::Done(result.try_into().map_err(malformed)?)),
+            Kind::Ended(ended) => Ok(Executed::Ended(outcome(Some(ended))?)),
+            Kind::Refused(refusal) => Err(refused_by(refusal)),
+        }
     }
-    async fn commit(&self, _txid: Txid, _ack: Ack) -> Result<Answer, Failure> {
-        not_sent()
+
+    async fn commit(&self, txid: Txid, ack: Ack) -> Result<Answer, Failure> {
+        let request = wire::CommitRequest {
+            txid: txid.to_string(),
+            ack: Some(wire::Ack::from(ack).into()),
+        };
+        let response = answered(self.client().commit(request).await)?;
+        check_txid(txid, &response.txid)?;
+        Ok(Answer {
+            outcome: outcome(response.outcome)?,
+            results: Vec::new(),
+        })
     }
-    async fn rollback(&self, _txid: Txid) -> Result<(), Failure> {
-        not_sent()
+
+    async fn rollback(&self, txid: Txid) -> Result<(), Failure> {
+        let request = wire::RollbackRequest {
+            txid: txid.to_string(),
+        };
+        let response = answered(self.client().rollback(request).await)?;
+        check_txid(txid, &response.txid)?;
+        done(response.refused)
     }
+
     async fn in_doubt(&self) -> Result<InDoubt, Failure> {
-        not_sent()
+        let asked = self
+            .client()
+            .list_in_doubt(wire::ListInDoubtRequest {})
+            .await;
+        let response = answered(asked)?;
+        convert::in_doubt_from_wire(response).map_err(malformed)
     }
-    async fn resolve(&self, _gid: Gid) -> Result<String, Failure> {
-        not_sent()
+
+    async fn resolve(&self, gid: Gid) -> Result<String, Failure> {
+        use wire::resolve_in_doubt_response::Answer as Kind;
+        let request = wire::ResolveInDoubtRequest {
+            gid: gid.to_string(),
+        };
+        let response = answered(self.client().resolve_in_doubt(request).await)?;
+        match response.answer.ok_or_else(|| missing("answer"))? {
+            Kind::Done(done) => Ok(done),
+            Kind::Refused(refusal) => Err(refused_by(refusal)),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The way to one coordinator: over gRPC, or inside this process. What is sent twice and what
 //! is not is decided above, in [`crate::retry`]; a transport says only how one call ended.
 
+mod channel;
 #[cfg(feature = "embedded")]
 pub(crate) mod engine;
 pub(crate) mod grpc;
@@ -67,6 +68,9 @@ pub(crate) type InDoubt = Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)>;
 /// One coordinator.
 #[async_trait]
 pub(crate) trait Transport: Send + Sync {
+    /// Tells the shards, once they are known, to a transport that sends their names.
+    fn know(&self, _shards: &Arc<ShardMap>) {}
+
     async fn shards(&self) -> Result<ShardMap, Failure>;
     async fn submit(&self, submit: Submit) -> Result<Answer, Failure>;
     async fn status(&self, txid: Txid) -> Result<Status, Failure>;

@@ -20,6 +20,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent HTTP/2 connection is probed, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
+/// Calls that one HTTP/2 connection may have open. A client library keeps one connection per
+/// coordinator; the engine's own limits decide what is too much.
+const STREAMS_MAX: u32 = 20_000;
+
 /// How long requests under way may take to end after `shutdown`.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -73,6 +77,8 @@ fn serve_connection(stream: TcpStream, router: Router, graceful: &GracefulShutdo
     builder
         .http2()
         .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     let service = TowerToHyperService::new(router);
