@@ -107,9 +107,4 @@ impl Presence {
         missing.sort();
         missing
     }
-
-    /// Whether a shard's participant is in sight.
-    pub fn is_attended(&self, tag: ShardTag) -> bool {
-        self.attended.read().get(&tag).copied().unwrap_or(false)
-    }
 }

@@ -1,1 +1,5 @@
-//! Under construction.
+//! What the black-box tests share: real PostgreSQL servers with an account table each, checked
+//! by direct SQL, never through Gavel.
+
+pub mod bank;
+pub mod embedded;

@@ -1,0 +1,171 @@
+//! Gavel inside the test's own process, over real servers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gavel_coordinator::{Answer, Coordinator, Engine, Submission};
+use gavel_migrations::IdentityClaim;
+use gavel_participant::{Directory, LocalParticipant, Participant, ShardConfig};
+use gavel_protocol::{Ack, Limits, Outcome, Principal, ShardMap, ShardTag, Transaction, Txid};
+use local_postgres::{Cluster, Options};
+
+use crate::bank::{self, Books};
+
+/// The installation's name in tests.
+pub const DEPLOYMENT: &str = "bank";
+
+/// Servers, participants and one coordinator.
+pub struct Embedded {
+    /// The servers; index `i` is the shard with tag `i + 1`.
+    pub cluster: Cluster,
+    /// The participants, in the same order.
+    pub participants: Vec<LocalParticipant>,
+    /// All participants.
+    pub directory: Directory,
+    /// The shards.
+    pub shards: ShardMap,
+    /// The limits.
+    pub limits: Limits,
+    /// A coordinator.
+    pub coordinator: Coordinator,
+}
+
+impl Embedded {
+    /// `count` shards with default limits.
+    pub async fn start(count: usize) -> Self {
+        Self::start_with(count, Limits::default(), |options| options).await
+    }
+
+    /// `count` shards with these limits, on servers with these options.
+    pub async fn start_with(
+        count: usize,
+        limits: Limits,
+        change: impl Fn(Options) -> Options,
+    ) -> Self {
+        let names: Vec<String> = (1..=count).map(|tag| format!("shard_{tag}")).collect();
+        let options: Vec<Options> = names
+            .iter()
+            .map(|name| change(Options::for_tests(name)))
+            .collect();
+        let cluster = Cluster::temporary_with(&options).expect("start the servers");
+        let mut participants = Vec::new();
+        for (index, server) in cluster.servers().iter().enumerate() {
+            let database_url = bank::create(server);
+            let tag = u16::try_from(index + 1).expect("few shards");
+            let claim = IdentityClaim {
+                deployment: DEPLOYMENT.to_owned(),
+                shard: names[index].clone(),
+                tag,
+                participant_role: Some(bank::ROLE.to_owned()),
+            };
+            gavel_migrations::migrate(&server.url(bank::DATABASE), &claim)
+                .await
+                .expect("migrate");
+            let config = ShardConfig {
+                deployment: DEPLOYMENT.parse().expect("a name"),
+                name: names[index].parse().expect("a name"),
+                tag: ShardTag(tag),
+                database_url,
+                limits: limits.clone(),
+            };
+            participants.push(
+                LocalParticipant::open(config)
+                    .await
+                    .expect("open the shard"),
+            );
+        }
+        let each = participants
+            .iter()
+            .map(|each| Arc::new(each.clone()) as Arc<dyn Participant>);
+        let directory = Directory::new(each);
+        for participant in &participants {
+            participant.start(directory.clone());
+        }
+        let named = names.iter().zip(&participants);
+        let shards =
+            ShardMap::new(named.map(|(name, each)| (name.parse().expect("a name"), each.tag())))
+                .expect("names and tags differ");
+        let coordinator = Coordinator::start(shards.clone(), directory.clone(), limits.clone());
+        let embedded = Self {
+            cluster,
+            participants,
+            directory,
+            shards,
+            limits,
+            coordinator,
+        };
+        wait_until_ready(&embedded.coordinator).await;
+        embedded
+    }
+
+    /// One more coordinator over the same shards.
+    pub async fn another_coordinator(&self) -> Coordinator {
+        let coordinator = Coordinator::start(
+            self.shards.clone(),
+            self.directory.clone(),
+            self.limits.clone(),
+        );
+        wait_until_ready(&coordinator).await;
+        coordinator
+    }
+
+    /// Mints a txid.
+    pub fn mint(&self, home: u16) -> Txid {
+        self.coordinator
+            .mint(Some(ShardTag(home)))
+            .expect("a shard")
+    }
+
+    /// Submits as the local principal, and waits until it is applied.
+    pub async fn submit(&self, txid: Txid, transaction: Transaction) -> Answer {
+        self.coordinator.submit(submission(txid, transaction)).await
+    }
+
+    /// Transfers between accounts on two shards, with the payer's shard as home.
+    pub async fn transfer(&self, from: (u16, i64), to: (u16, i64), amount: i64) -> Answer {
+        let txid = self.mint(from.0);
+        let (from, to) = ((ShardTag(from.0), from.1), (ShardTag(to.0), to.1));
+        self.submit(txid, bank::transfer(txid, from, to, amount))
+            .await
+    }
+
+    /// The books, once nothing is prepared any more.
+    pub async fn books_at_rest(&self) -> Books {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let books = Books::read(self.cluster.servers());
+            if books.prepared.is_empty() || Instant::now() > deadline {
+                return books;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A submission by the local principal that waits until it is applied.
+pub fn submission(txid: Txid, transaction: Transaction) -> Submission {
+    Submission {
+        txid,
+        transaction,
+        principal: Principal::local(),
+        ack: Ack::Applied,
+        timeout: None,
+        is_retry: false,
+    }
+}
+
+/// Whether an outcome is a commit.
+pub fn is_committed(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Committed { .. })
+}
+
+async fn wait_until_ready(coordinator: &Coordinator) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Some(why) = coordinator.not_ready().await {
+        assert!(
+            Instant::now() < deadline,
+            "the coordinator is not ready: {why}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,234 @@
+//! The whole path in one process, over real servers.
+
+use gavel_coordinator::Engine;
+use gavel_protocol::outcome::Status;
+use gavel_protocol::{
+    AbortCode, BranchWork, Guard, Outcome, Principal, RefusalCode, ShardTag, Statement, Transaction,
+};
+use gavel_tests::bank;
+use gavel_tests::embedded::{Embedded, is_committed, submission};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_is_on_both_shards() {
+    let gavel = Embedded::start(2).await;
+    let answer = gavel.transfer((1, 3), (2, 4), 100).await;
+    assert_eq!(answer.outcome, Outcome::Committed { applied: true });
+    let books = gavel.books_at_rest().await;
+    books.assert_sound(2);
+    assert!(books.has(answer.txid));
+    let status = gavel
+        .coordinator
+        .status(answer.txid, Some(Principal::local()))
+        .await;
+    assert_eq!(status, Ok(Status::Committed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_guard_aborts_everywhere_and_is_recorded() {
+    let gavel = Embedded::start(2).await;
+    for (from, to) in [((1, 9999), (2, 4)), ((2, 4), (1, 9999))] {
+        let answer = gavel.transfer(from, to, 100).await;
+        let Outcome::Aborted(reason) = &answer.outcome else {
+            panic!("expected an abort, got {answer:?}");
+        };
+        assert_eq!(reason.code, AbortCode::GuardFailed);
+        let status = gavel.coordinator.status(answer.txid, None).await;
+        assert_eq!(status, Ok(Status::Aborted(reason.clone())));
+    }
+    let overdrawn = gavel.transfer((1, 1), (2, 1), 5_000).await;
+    assert!(
+        matches!(overdrawn.outcome, Outcome::Aborted(_)),
+        "{overdrawn:?}"
+    );
+    let books = gavel.books_at_rest().await;
+    books.assert_sound(2);
+    assert!(books.marks.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r8_a_repeated_submit_gets_the_recorded_answer() {
+    let gavel = Embedded::start(2).await;
+    let other = gavel.another_coordinator().await;
+    let txid = gavel.mint(1);
+    let transfer = bank::transfer(txid, (ShardTag(1), 1), (ShardTag(2), 1), 10);
+    let (a, b) = tokio::join!(
+        gavel.submit(txid, transfer.clone()),
+        other.submit(submission(txid, transfer.clone())),
+    );
+    // Through two coordinators at once: one try loses whole, and is told so or may be repeated.
+    assert!(
+        is_committed(&a.outcome) || is_committed(&b.outcome),
+        "{a:?} {b:?}"
+    );
+    for coordinator in [&gavel.coordinator, &other] {
+        let again = coordinator.submit(submission(txid, transfer.clone())).await;
+        assert!(is_committed(&again.outcome), "{again:?}");
+    }
+    let different = bank::transfer(txid, (ShardTag(1), 1), (ShardTag(2), 1), 11);
+    let refused = gavel.submit(txid, different).await;
+    let Outcome::Refused(refusal) = refused.outcome else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(refusal.code, RefusalCode::TxidReused);
+    let books = gavel.books_at_rest().await;
+    books.assert_sound(2);
+    assert_eq!(books.marks.len(), 1, "I5: applied once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r8_abort_for_good_gives_certainty() {
+    let gavel = Embedded::start(2).await;
+    let txid = gavel.mint(1);
+    assert_eq!(
+        gavel.coordinator.status(txid, None).await,
+        Ok(Status::NoneYet)
+    );
+    let aborted = gavel.coordinator.abort(txid, Principal::local()).await;
+    assert!(matches!(aborted, Outcome::Aborted(_)), "{aborted:?}");
+    let late = gavel
+        .submit(
+            txid,
+            bank::transfer(txid, (ShardTag(1), 1), (ShardTag(2), 1), 1),
+        )
+        .await;
+    assert!(matches!(late.outcome, Outcome::Aborted(_)), "{late:?}");
+    let done = gavel.transfer((1, 1), (2, 1), 1).await;
+    let too_late = gavel.coordinator.abort(done.txid, Principal::local()).await;
+    assert!(is_committed(&too_late), "{too_late:?}");
+    gavel.books_at_rest().await.assert_sound(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dedicated_home_holds_only_decisions() {
+    let gavel = Embedded::start(3).await;
+    let txid = gavel.mint(3);
+    let transfer = bank::transfer(txid, (ShardTag(1), 1), (ShardTag(2), 1), 10);
+    let answer = gavel.submit(txid, transfer).await;
+    assert_eq!(answer.outcome, Outcome::Committed { applied: true });
+    gavel.books_at_rest().await.assert_sound(3);
+    let rows = gavel.cluster.servers()[2].sql(bank::DATABASE, "SELECT outcome FROM gavel.decision");
+    assert_eq!(rows.unwrap(), vec![vec![Some("commit".to_owned())]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_shard_alone_is_one_local_transaction() {
+    let gavel = Embedded::start(1).await;
+    let txid = gavel.mint(1);
+    let mut work = bank::entry(txid, 1, -5);
+    work.extend(bank::entry(txid, 2, 5));
+    let answer = gavel
+        .submit(
+            txid,
+            Transaction::new(vec![BranchWork::write(ShardTag(1), work)]),
+        )
+        .await;
+    assert_eq!(answer.outcome, Outcome::Committed { applied: true });
+    let branches = gavel.cluster.servers()[0].sql(bank::DATABASE, "SELECT 1 FROM gavel.branch");
+    assert_eq!(branches.unwrap().len(), 0, "nothing was prepared");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r18_read_only_branches_are_not_prepared_and_return_rows() {
+    let gavel = Embedded::start(2).await;
+    let txid = gavel.mint(1);
+    let read = Statement::new("SELECT balance FROM account WHERE id = $1", ["7"])
+        .expecting(Guard::RowsExactly(1));
+    let transaction = Transaction::new(vec![
+        BranchWork::write(
+            ShardTag(1),
+            vec![Statement::new("DELETE FROM late", [""; 0])],
+        ),
+        BranchWork::read(ShardTag(2), vec![read]),
+    ]);
+    let answer = gavel.submit(txid, transaction).await;
+    assert_eq!(answer.outcome, Outcome::Committed { applied: true });
+    let (shard, results) = &answer.results[1];
+    assert_eq!(*shard, ShardTag(2));
+    assert_eq!(results[0].rows, vec![vec![Some("1000".to_owned())]]);
+    let branches = gavel.cluster.servers()[1].sql(bank::DATABASE, "SELECT 1 FROM gavel.branch");
+    assert_eq!(branches.unwrap().len(), 0);
+    let writing = Transaction::new(vec![
+        BranchWork::write(
+            ShardTag(1),
+            vec![Statement::new("DELETE FROM late", [""; 0])],
+        ),
+        BranchWork::read(
+            ShardTag(2),
+            vec![Statement::new("DELETE FROM late", [""; 0])],
+        ),
+    ]);
+    let refused = gavel.submit(gavel.mint(1), writing).await;
+    assert!(
+        matches!(refused.outcome, Outcome::Aborted(_)),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_share_batches_and_every_one_gets_its_own_answer() {
+    let gavel = Embedded::start(2).await;
+    let transfers = (0..400).map(|i: i64| {
+        let gavel = &gavel;
+        async move {
+            // Every tenth lacks its payee; every tenth after that overdraws.
+            let (payee, amount) = match i % 10 {
+                0 => (9999, 1),
+                5 => (i % bank::ACCOUNTS, 100_000),
+                _ => (i % bank::ACCOUNTS, 1),
+            };
+            let (from, to) = if i % 2 == 0 { (1, 2) } else { (2, 1) };
+            (
+                i,
+                gavel
+                    .transfer((from, (i * 7) % bank::ACCOUNTS), (to, payee), amount)
+                    .await,
+            )
+        }
+    });
+    let answers = futures::future::join_all(transfers).await;
+    let books = gavel.books_at_rest().await;
+    books.assert_sound(2);
+    for (i, answer) in answers {
+        match (i % 10, &answer.outcome) {
+            (0 | 5, Outcome::Aborted(_)) => assert!(!books.has(answer.txid), "I4"),
+            (0 | 5, other) => panic!("{i}: I10: expected its own abort, got {other:?}"),
+            (_, Outcome::Committed { applied: true }) => assert!(books.has(answer.txid), "I4"),
+            (_, Outcome::Refused(why)) => {
+                assert!(why.is_retryable(), "{i}: {why}");
+                assert!(!books.has(answer.txid), "I4");
+            }
+            (_, other) => panic!("{i}: I10: failed by a neighbour: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r10_a_deferred_failure_finds_its_culprit() {
+    let gavel = Embedded::start(2).await;
+    let good = |i: i64| (i, "INSERT INTO late VALUES ($1, 1)");
+    let bad = |i: i64| (i, "INSERT INTO late VALUES ($1, 4711)");
+    let submits = (0..24).map(|i| {
+        let (id, sql) = if i % 8 == 3 { bad(i) } else { good(i) };
+        let gavel = &gavel;
+        async move {
+            let insert = |sql| vec![Statement::new(sql, [id.to_string()])];
+            let fine = "INSERT INTO late VALUES ($1, 1)";
+            // The culprit sits at home for even, on the prepared shard for odd rounds.
+            let (first, second) = if id < 12 { (fine, sql) } else { (sql, fine) };
+            let transaction = Transaction::new(vec![
+                BranchWork::write(ShardTag(1), insert(first)),
+                BranchWork::write(ShardTag(2), insert(second)),
+            ]);
+            (id, gavel.submit(gavel.mint(1), transaction).await)
+        }
+    });
+    for (id, answer) in futures::future::join_all(submits).await {
+        match (id % 8 == 3, &answer.outcome) {
+            (true, Outcome::Aborted(reason)) => {
+                assert_eq!(reason.sqlstate.as_deref(), Some("23503"))
+            }
+            (false, Outcome::Committed { .. }) => {}
+            (_, other) => panic!("{id}: {other:?}"),
+        }
+    }
+}
