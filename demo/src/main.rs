@@ -29,7 +29,9 @@ struct Arguments {
     coordinators: Vec<String>,
 
     /// The shards, as NAME=URL, separated by commas: names as the coordinators know them, URLs
-    /// as postgres://role:password@host:port/database with the role of the shard's participant.
+    /// as postgres://role:password@host:port/database with the role of the shard's participant, or
+    /// NAME=@FILE with the URL in the file, which keeps the password out of arguments and
+    /// environment.
     #[arg(
         long,
         env = "GAVEL_DEMO_SHARDS",
@@ -56,8 +58,12 @@ struct Arguments {
 fn parse_shard(text: &str) -> Result<(String, String), String> {
     let (name, url) = text
         .split_once('=')
-        .ok_or("write NAME=postgres://role:password@host:port/database")?;
-    Ok((name.to_owned(), url.to_owned()))
+        .ok_or("write NAME=postgres://role:password@host:port/database, or NAME=@FILE")?;
+    let url = match url.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?,
+        None => url.to_owned(),
+    };
+    Ok((name.to_owned(), url.trim().to_owned()))
 }
 
 #[tokio::main]
