@@ -10,6 +10,8 @@
 //!    for as long as this machine emits them again.
 //! 4. Tell a client only what [`Effect::Answer`] carries: it is emitted when what it says is
 //!    durable, and there is no other way to express an answer (I2, I4).
+//! 5. At [`Effect::Rest`] let go of everything that still waits, also for
+//!    [`Effect::Applied`]: it will not come.
 //!
 //! The rule that shapes it: before a decide was sent, the coordinator may abort by itself, since
 //! nobody else can commit the batch (I3, I8). After that, only home's answer or its register
