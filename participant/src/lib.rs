@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod attendance;
+pub mod audit;
 #[doc(hidden)]
 pub mod crash;
 pub mod damage;
@@ -18,6 +19,7 @@ pub mod pg;
 mod prepare;
 pub mod remote;
 pub mod resolve;
+pub mod retention;
 pub mod rows;
 pub mod scan;
 pub mod serve;
