@@ -17,6 +17,10 @@
 //!
 //! Failure model: a server may be gone, slow, or frozen. Connecting, waiting for a connection
 //! and every answer have a limit; what ran into one is an error that proves nothing.
+//! `statement_timeout` does not end a wait for standbys, which comes after the statement; nothing
+//! would, and every new try would leave one more session behind until the server has none left.
+//! So what is given up on is cancelled. That is safe here, unlike for PREPARE and COMMIT
+//! (facts 2): a cancelled wait is a warning, and nothing is told before a barrier without one.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -30,10 +34,13 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Config, NoTls, Row, Statement};
+use tokio_postgres::{AsyncMessage, CancelToken, Config, NoTls, Row, Statement};
 
-/// Time on top of the server's own `statement_timeout` before an answer counts as missing.
-const ANSWER_GRACE: Duration = Duration::from_secs(2);
+/// Time on top of the server's own `statement_timeout` before a statement is cancelled.
+const ANSWER_GRACE: Duration = Duration::from_millis(500);
+
+/// Time for the answer to come after that.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);
 
 /// A session that was idle for longer is checked before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
@@ -299,6 +306,11 @@ impl Drop for ServiceClient {
     fn drop(&mut self) {
         // Closes the socket at once, even when a frozen server never reads the goodbye.
         self.driver.abort();
+        if self.abandoned.load(Ordering::Relaxed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(cancel(self.client.cancel_token()));
+        }
     }
 }
 
@@ -365,10 +377,26 @@ impl ServiceClient {
         // Set while an answer is awaited: a caller that stops waiting leaves a session behind
         // whose next answer is somebody else's.
         self.abandoned.store(true, Ordering::Relaxed);
-        let answer = tokio::time::timeout(self.answer_limit, answer)
-            .await
-            .map_err(|_| ServiceError::NoAnswer(self.answer_limit))?;
+        tokio::pin!(answer);
+        let answer = match tokio::time::timeout(self.answer_limit, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                cancel(self.client.cancel_token()).await;
+                tokio::time::timeout(CANCEL_GRACE, answer)
+                    .await
+                    .map_err(|_| ServiceError::NoAnswer(self.answer_limit + CANCEL_GRACE))?
+            }
+        };
         self.abandoned.store(false, Ordering::Relaxed);
         answer.map_err(ServiceError::Sql)
+    }
+}
+
+/// Asks the server to cancel what a session is doing. Whether it did, the session's answer tells.
+async fn cancel(token: CancelToken) {
+    match tokio::time::timeout(CANCEL_GRACE, token.cancel_query(NoTls)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a statement could not be cancelled"),
+        Err(_) => tracing::debug!("a statement could not be cancelled in time"),
     }
 }
