@@ -11,6 +11,8 @@
 //! If this process dies at any await, the register tells: no row yet means that a resolver's
 //! abort will win, a commit row means that everybody commits.
 
+use std::time::{Duration, Instant};
+
 use gavel_protocol::message::{
     Decide, DecideAnswer, Decided, FailedMember, KnownTxid, MemberFailure, Recorded, WhyAborted,
 };
@@ -179,15 +181,72 @@ impl Home<'_> {
         only(segments)
     }
 
-    async fn roll_back_and_abort(&mut self, failure: Failure) -> DecideAnswer {
+    /// Finds the other members that fail here, so that the next batch leaves them all out at
+    /// once (R2): every batch that fails at home costs its prepared branches too. Each member
+    /// runs under a savepoint in a transaction that is always rolled back; what is found out
+    /// decides who runs again alone, and is told to nobody.
+    async fn rehearse(&mut self, culprit: usize) -> Result<Vec<usize>, Lost> {
+        let limits = &self.shard.limits;
+        let until = Instant::now() + Duration::from_millis(limits.decide_timeout_ms / 4);
+        let others = self
+            .decide
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index > culprit);
+        let mut failing = Vec::new();
+        let mut previous = "BEGIN";
+        for (index, member) in others.take(limits.savepoints_max) {
+            if member.statements.is_empty() || Instant::now() >= until {
+                continue;
+            }
+            let segments = self
+                .connection
+                .run(|pipeline| {
+                    pipeline.run(previous, &[]).run("SAVEPOINT member", &[]);
+                    work::add(pipeline, &member.statements, limits);
+                    pipeline.sync();
+                })
+                .await?;
+            let members = std::slice::from_ref(member);
+            previous = match work::judge_all(self.shard.tag(), 2, members, only(segments)?) {
+                Ok(_) => "RELEASE member",
+                Err(_) => {
+                    failing.push(index);
+                    "ROLLBACK TO member"
+                }
+            };
+        }
+        Ok(failing)
+    }
+
+    async fn roll_back_and_rehearse(&mut self, failure: &Failure) -> Result<Vec<usize>, Lost> {
+        self.roll_back().await?;
+        let Failure::Culprit(culprit) = failure else {
+            return Ok(Vec::new());
+        };
+        if self.decide.members.len() == 1 {
+            return Ok(Vec::new());
+        }
+        let also = self.rehearse(culprit.index).await?;
+        self.roll_back().await?;
+        Ok(also)
+    }
+
+    async fn roll_back(&mut self) -> Result<(), Lost> {
         let rolled_back = self.connection.run(|pipeline| {
             pipeline.run("ROLLBACK", &[]).sync();
         });
-        if let Err(gone) = rolled_back.await {
-            return lost(gone);
-        }
+        rolled_back.await.map(drop)
+    }
+
+    async fn roll_back_and_abort(&mut self, failure: Failure) -> DecideAnswer {
+        let also = match self.roll_back_and_rehearse(&failure).await {
+            Ok(also) => also,
+            Err(gone) => return lost(gone),
+        };
         let _ = self.connection.reset().await;
-        match self.abort(failure).await {
+        match self.abort(failure, also).await {
             Ok(decided) => answer(decided),
             Err(gone) => lost(gone),
         }
@@ -195,7 +254,7 @@ impl Home<'_> {
 
     /// R5: commits an abort row for this batch and reads it back. The failure of a batch of one
     /// is recorded in the same transaction, so it costs no flush of its own.
-    async fn abort(&mut self, failure: Failure) -> Result<Decided, Lost> {
+    async fn abort(&mut self, failure: Failure, also: Vec<usize>) -> Result<Decided, Lost> {
         let own = self.own_abort(&failure);
         let txids: Vec<Txid> = self
             .decide
@@ -249,7 +308,7 @@ impl Home<'_> {
             return Ok(Decided::Committed);
         }
         let known = self.known(transactions);
-        Ok(Decided::Aborted(why(failure, known, own.as_ref())))
+        Ok(Decided::Aborted(why(failure, also, known, own.as_ref())))
     }
 
     /// The abort to record: the failure of the only member, by its own doing.
@@ -292,7 +351,12 @@ impl Home<'_> {
 
 /// What the coordinator hears. A recorded outcome goes before a failure of this try: another
 /// try may have committed the txid in between.
-fn why(failure: Failure, known: Vec<KnownTxid>, own: Option<&FailedMember>) -> WhyAborted {
+fn why(
+    failure: Failure,
+    also: Vec<usize>,
+    known: Vec<KnownTxid>,
+    own: Option<&FailedMember>,
+) -> WhyAborted {
     let own_record = own.map(|own| KnownTxid {
         txid: own.txid,
         record: Recorded::Aborted(own.reason.clone()),
@@ -311,6 +375,7 @@ fn why(failure: Failure, known: Vec<KnownTxid>, own: Option<&FailedMember>) -> W
             index,
             failure,
             recorded,
+            also,
         },
         Failure::NoCulprit(failure) => WhyAborted::NoCulprit { failure, recorded },
         Failure::Recorded => WhyAborted::Refused(Refusal::new(

@@ -183,6 +183,9 @@ pub enum WhyAborted {
         failure: MemberFailure,
         /// Whether the failure is recorded already: done when it was the only member.
         recorded: bool,
+        /// Members that a rehearsal at home has found to fail as well. Nothing of it is told;
+        /// they run again alone, so that one batch finds all its failures at once (R2).
+        also: Vec<usize>,
     },
     /// Some txids have a recorded outcome already (R8).
     Known(Vec<KnownTxid>),

@@ -120,15 +120,22 @@ impl Batch {
                 index,
                 failure,
                 recorded,
-            } => match survivors.executed.get(index) {
-                Some(&member) => fates[member] = at_home(failure, index == 0, recorded),
-                None => {
-                    let count = survivors.executed.len();
-                    let detail = format!("home blames member {index} of {count}");
-                    effects.push(Effect::Alarm(detail));
-                    others.refuse(contended());
+                also,
+            } => {
+                let rehearsed = also
+                    .iter()
+                    .filter_map(|index| survivors.executed.get(*index));
+                rehearsed.for_each(|member| fates[*member] = Fate::Alone);
+                match survivors.executed.get(index) {
+                    Some(&member) => fates[member] = at_home(failure, index == 0, recorded),
+                    None => {
+                        let count = survivors.executed.len();
+                        let detail = format!("home blames member {index} of {count}");
+                        effects.push(Effect::Alarm(detail));
+                        others.refuse(contended());
+                    }
                 }
-            },
+            }
             WhyAborted::Known(known) => {
                 for KnownTxid { txid, record } in known {
                     if let Some(member) = self.index(txid) {

@@ -99,11 +99,16 @@ impl From<WhyAborted> for wire::WhyAborted {
                 index,
                 failure,
                 recorded,
+                also,
             } => Why::Member(wire::MemberFailed {
                 // No message holds so many members; the largest index names none of them.
                 index: Some(u32::try_from(index).unwrap_or(u32::MAX)),
                 failure: Some(failure.into()),
                 recorded: Some(recorded),
+                also: also
+                    .into_iter()
+                    .filter_map(|index| index.try_into().ok())
+                    .collect(),
             }),
             WhyAborted::Known(known) => Why::Known(wire::KnownTxids { known: each(known) }),
             WhyAborted::NoCulprit { failure, recorded } => Why::NoCulprit(wire::WholeFailed {
@@ -127,6 +132,11 @@ impl TryFrom<wire::WhyAborted> for WhyAborted {
                 )?,
                 failure: converted(member.failure, "MemberFailed.failure")?,
                 recorded: required(member.recorded, "MemberFailed.recorded")?,
+                also: member
+                    .also
+                    .into_iter()
+                    .filter_map(|index| index.try_into().ok())
+                    .collect(),
             },
             Why::Known(known) => Self::Known(all(known.known)?),
             Why::NoCulprit(whole) => Self::NoCulprit {

@@ -9,6 +9,7 @@ fn blamed(index: usize, failure: MemberFailure, recorded: bool) -> Event {
         index,
         failure,
         recorded,
+        also: Vec::new(),
     })
 }
 

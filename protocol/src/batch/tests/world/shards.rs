@@ -235,6 +235,7 @@ impl Shards {
                     index,
                     failure,
                     recorded,
+                    also: Vec::new(),
                 });
             }
         }
