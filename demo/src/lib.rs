@@ -13,6 +13,7 @@ mod error;
 mod outcome;
 mod placement;
 mod routes;
+mod scenario;
 mod transfers;
 
 pub use accounts::Account;
@@ -20,3 +21,4 @@ pub use bank::{Bank, BankOptions, OpenError};
 pub use error::{ApiError, ErrorCode};
 pub use placement::Placement;
 pub use routes::{router, serve};
+pub use scenario::{DemoOptions, DemoReport, run_demo};
