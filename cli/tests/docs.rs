@@ -1,0 +1,166 @@
+//! The documentation says what the code does: every key with its default, every code.
+
+use std::path::{Path, PathBuf};
+
+use gavel_cli::config::{Config, parse};
+use gavel_protocol::{AbortCode, Limits, RefusalCode};
+use serde_json::Value;
+
+/// Every key there is, as TOML: the round trip below would miss an `Option` that is not set.
+const EVERYTHING: &str = r#"
+deployment = "bank"
+migrate_on_start = true
+allow_insecure_network = false
+shutdown_grace_ms = 1
+
+[[shard]]
+name = "alpha"
+tag = 1
+database_url = "postgres://app:secret@127.0.0.1/bank"
+database_url_file = "x"
+admin_url = "postgres://admin:secret@127.0.0.1/bank"
+admin_url_file = "x"
+participant = "http://127.0.0.1:7411"
+
+[coordinator]
+listen = "127.0.0.1:7400"
+
+[participant]
+listen = "127.0.0.1:7411"
+
+[[principal]]
+name = "teller"
+token_file = "teller.token"
+
+[log]
+format = "text"
+level = "info"
+"#;
+
+fn docs(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn everything() -> Config {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = "a-token-with-enough-characters";
+    std::fs::write(folder.path().join("teller.token"), token).expect("a file");
+    let file: PathBuf = folder.path().join("gavel.toml");
+    parse(&file, EVERYTHING, []).expect("a configuration")
+}
+
+/// The part of `page` under the heading that starts with `heading`.
+fn section<'p>(page: &'p str, heading: &str) -> &'p str {
+    let start = page
+        .find(heading)
+        .unwrap_or_else(|| panic!("no heading `{heading}`"));
+    let rest = &page[start + heading.len()..];
+    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
+#[test]
+fn every_key_is_documented_under_its_heading() {
+    let page = docs("configuration.md");
+    let config = serde_json::to_value(everything()).expect("JSON");
+    for (key, value) in config.as_object().expect("a table") {
+        let (heading, inner) = match value {
+            Value::Object(inner) => (format!("## `[{key}]`"), inner),
+            Value::Array(tables) => {
+                let first = tables[0].as_object().expect("a table");
+                (format!("## `[[{key}]]`"), first)
+            }
+            _ => {
+                assert!(
+                    section(&page, "## Top level").contains(&format!("| `{key}` |")),
+                    "{key}"
+                );
+                continue;
+            }
+        };
+        for key in inner.keys() {
+            let row = format!("| `{key}` |");
+            assert!(
+                section(&page, &heading).contains(&row),
+                "{heading} lacks {key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn limits_are_documented_with_their_defaults_and_no_others_are() {
+    let page = docs("configuration.md");
+    let limits = section(&page, "## `[limits]`");
+    let defaults = serde_json::to_value(Limits::default()).expect("JSON");
+    let defaults = defaults.as_object().expect("a table");
+    for (key, default) in defaults {
+        let row = format!("| `{key}` | {default} |");
+        assert!(limits.contains(&row), "docs/configuration.md lacks: {row}");
+    }
+    for line in limits.lines().filter(|line| line.starts_with("| `")) {
+        let key = line.split('`').nth(1).expect("a key");
+        assert!(defaults.contains_key(key), "there is no limit {key}");
+    }
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let page = docs("configuration.md");
+    let example = page
+        .split("```toml")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let error = parse(Path::new("gavel.toml"), example.expect("an example"), []);
+    let error = error.expect_err("the example's secret is on another machine");
+    assert_eq!(error.problems.len(), 1, "{error}");
+    assert_eq!(error.problems[0].key, "shard[1].database_url_file");
+}
+
+#[test]
+fn every_code_has_its_entry() {
+    let page = docs("errors.md");
+    let refusals = RefusalCode::ALL.iter().map(|code| code.as_str());
+    let aborts = AbortCode::ALL.iter().map(|code| code.as_str());
+    for code in refusals.chain(aborts) {
+        assert!(
+            page.contains(&format!("| `{code}` |")),
+            "docs/errors.md lacks {code}"
+        );
+    }
+}
+
+#[test]
+fn refusals_are_documented_as_what_they_are() {
+    let page = docs("errors.md");
+    let (again, not_again) = (
+        section(&page, "## Refused, submit again"),
+        section(&page, "## Refused, do not submit again"),
+    );
+    for code in RefusalCode::ALL {
+        let row = format!("| `{code}` |");
+        assert_eq!(again.contains(&row), code.is_retryable(), "{code}");
+        assert_eq!(not_again.contains(&row), !code.is_retryable(), "{code}");
+    }
+}
+
+#[test]
+fn start_checks_are_documented() {
+    let page = docs("errors.md");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../participant/src/start_check.rs");
+    let source = std::fs::read_to_string(source).expect("the start checks");
+    let codes: Vec<&str> = source
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Self::") && line.contains("=> \""))
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert!(codes.len() >= 10, "the codes are found: {codes:?}");
+    for code in codes {
+        assert!(
+            page.contains(&format!("| `{code}` |")),
+            "docs/errors.md lacks {code}"
+        );
+    }
+}
