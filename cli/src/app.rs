@@ -10,7 +10,7 @@ use crate::args::{Cli, Command, InDoubtCommand, ShardCommand, TxCommand};
 use crate::config::{self, Config, ConfigError};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::{commands, logging};
+use crate::{commands, logging, service};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -54,6 +54,9 @@ fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
 
 async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Result<Exit> {
     match &cli.command {
+        Command::Serve(args) => service::serve(&config, args, output).await,
+        Command::Coordinator(args) => service::coordinator(&config, args, output).await,
+        Command::Participant(args) => service::participant(&config, args, output).await,
         Command::Check => commands::check::run(&config, output).await,
         Command::Migrate(args) => commands::migrate::run(&config, args, output).await,
         Command::Shard(ShardCommand::NewIncarnation {

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
+use gavel_coordinator::api::Authenticator;
 use gavel_protocol::ShardMap;
 
 use super::{Config, Problem, Secret, ShardConfig};
+use crate::commands::check::with_causes;
 
 /// Everything that is wrong with a configuration whose types fit.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
@@ -142,7 +144,7 @@ fn participants(config: &Config, found: &mut Vec<Problem>) {
 }
 
 fn principals(config: &Config, found: &mut Vec<Problem>) {
-    let (mut names, mut tokens) = (BTreeSet::new(), BTreeMap::new());
+    let mut names = BTreeSet::new();
     for (index, principal) in config.principal.iter().enumerate() {
         if !names.insert(&principal.name) {
             found.push(problem(
@@ -151,15 +153,10 @@ fn principals(config: &Config, found: &mut Vec<Problem>) {
                 "names must differ",
             ));
         }
-        let Some(token) = &principal.token else {
-            continue;
-        };
-        if let Some(other) = tokens.insert(token.expose(), &principal.name) {
-            found.push(problem(
-                &format!("principal[{index}].token_file"),
-                format!("the same token as `{other}`"),
-                "give everybody a token of their own",
-            ));
-        }
+    }
+    if let Err(error) = Authenticator::from_files(&config.token_sources()) {
+        let fix = "correct the path (relative ones start at the configuration's folder) or the \
+                   token; `openssl rand -base64 32` makes one";
+        found.push(problem("principal", with_causes(&error), fix));
     }
 }

@@ -116,7 +116,7 @@ fn misfit(error: &serde_path_to_error::Error<toml::de::Error>, overrides: &[Over
     }
 }
 
-/// Fills secrets that are kept in files of their own.
+/// Fills addresses that are kept in files of their own. Relative paths start at `folder`.
 fn read_secrets(config: &mut Config, folder: &Path) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut read = |key: String, file: &Path, into: &mut Option<Secret>| match fs::read_to_string(
@@ -146,9 +146,8 @@ fn read_secrets(config: &mut Config, folder: &Path) -> Vec<Problem> {
             read(key, file, &mut shard.admin_url);
         }
     }
-    for (index, principal) in config.principal.iter_mut().enumerate() {
-        let key = format!("principal[{index}].token_file");
-        read(key, &principal.token_file, &mut principal.token);
+    for principal in &mut config.principal {
+        principal.token_file = folder.join(&principal.token_file);
     }
     problems
 }

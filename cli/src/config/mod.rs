@@ -13,9 +13,11 @@ mod secret;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use gavel_coordinator::api::TokenSource;
 use gavel_protocol::{DeploymentName, Limits, Principal, ShardMap, ShardName, ShardTag};
 use serde::{Deserialize, Serialize};
 
+pub use gavel_coordinator::api::Role;
 pub use load::{ConfigError, Problem, load, parse};
 pub use secret::Secret;
 
@@ -108,22 +110,8 @@ pub struct PrincipalConfig {
     /// A file that holds the bearer token.
     pub token_file: PathBuf,
     /// What they may do.
-    #[serde(default)]
+    #[serde(default = "client")]
     pub role: Role,
-    /// The token itself, read from the file.
-    #[serde(skip)]
-    pub token: Option<Secret>,
-}
-
-/// What a principal may do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Submit, and ask after its own transactions.
-    #[default]
-    Client,
-    /// Also ask after everybody's, list and resolve what is in doubt.
-    Operator,
 }
 
 /// Logging, to standard error.
@@ -166,6 +154,16 @@ impl Config {
         ShardMap::new(shards).expect("checked when the configuration was loaded")
     }
 
+    /// Where the tokens are, for the authenticator.
+    pub fn token_sources(&self) -> Vec<TokenSource> {
+        let sources = self.principal.iter().map(|each| TokenSource {
+            principal: each.name.clone(),
+            role: each.role,
+            file: each.token_file.clone(),
+        });
+        sources.collect()
+    }
+
     /// The shard called `name`.
     pub fn shard(&self, name: &ShardName) -> Option<&ShardConfig> {
         self.shard.iter().find(|shard| shard.name == *name)
@@ -179,6 +177,10 @@ impl ShardConfig {
             .as_ref()
             .expect("checked when the configuration was loaded")
     }
+}
+
+fn client() -> Role {
+    Role::Client
 }
 
 fn yes() -> bool {

@@ -1,11 +1,26 @@
-//! The services: participants, coordinators, and all in one.
+//! The services: participants, coordinators, and all in one process.
+//!
+//! Failure model: a shard that is down when a service starts is waited for; a configuration or a
+//! database that is wrong ends the service with the message and the fix, because waiting cannot
+//! mend it. A service that is told to stop admits nothing more, finishes what is in flight
+//! within `shutdown_grace_ms`, and leaves the rest to the participants' recovery.
 
+mod coordinator;
+mod directory;
+mod late;
+mod network;
+mod open;
+mod participant;
+mod serve;
 mod stop;
 
 use gavel_participant::start_check::Expected;
 
 use crate::config::{Config, ShardConfig};
 
+pub(crate) use coordinator::run as coordinator;
+pub(crate) use participant::run as participant;
+pub(crate) use serve::run as serve;
 pub(crate) use stop::stop_signal;
 
 /// What the configuration says about a shard, for its start check.

@@ -1,0 +1,55 @@
+//! `gavel coordinator`: drives transactions through participants elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gavel_coordinator::Coordinator;
+use gavel_coordinator::api::{self, Authenticator};
+use gavel_participant::Directory;
+use serde_json::json;
+
+use super::network::listen;
+use super::stop::exit_with_stdin;
+use super::{directory, stop_signal};
+use crate::args::ServeArgs;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// Runs until it is told to stop.
+pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> anyhow::Result<Exit> {
+    if args.exit_with_stdin {
+        exit_with_stdin();
+    }
+    let participants = directory::remotes(config, |_| true)?;
+    serve(config, args, Directory::new(participants), output).await
+}
+
+/// Serves the coordinator over `directory`.
+pub(super) async fn serve(
+    config: &Config,
+    args: &ServeArgs,
+    directory: Directory,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let authenticator = Authenticator::from_files(&config.token_sources())?;
+    let address = args.listen.unwrap_or(config.coordinator.listen);
+    let listener = listen(config, address, authenticator.has_tokens()).await?;
+    let address = listener.local_addr()?;
+    let coordinator = Coordinator::start(config.shard_map(), directory, config.limits.clone());
+    let router = api::router(Arc::new(coordinator.clone()), authenticator, &config.limits);
+    output.result(
+        format!("coordinator on http://{address}"),
+        &json!({"coordinator": format!("http://{address}")}),
+    );
+    tracing::info!(%address, "coordinator serves");
+    let grace = Duration::from_millis(config.shutdown_grace_ms);
+    let shutdown = async move {
+        stop_signal().await;
+        tracing::info!("stopping: nothing more is admitted");
+        // It still answers while it finishes: `shutting_down` sends clients elsewhere.
+        coordinator.shut_down(grace).await;
+    };
+    api::serve(listener, router, shutdown).await?;
+    Ok(Exit::Ok)
+}

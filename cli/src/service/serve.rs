@@ -1,0 +1,48 @@
+//! `gavel serve`: all participants and a coordinator in one process.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use gavel_participant::{Directory, Participant};
+
+use super::coordinator;
+use super::late::LateParticipant;
+use super::open::open;
+use super::stop::exit_with_stdin;
+use crate::args::ServeArgs;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// Runs until it is told to stop, or until a shard turns out to be one that cannot be served.
+pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> anyhow::Result<Exit> {
+    if args.exit_with_stdin {
+        exit_with_stdin();
+    }
+    let late: Vec<Arc<LateParticipant>> = config
+        .shard
+        .iter()
+        .map(|shard| Arc::new(LateParticipant::new(shard.tag)))
+        .collect();
+    let participants = late.iter().map(|each| each.clone() as Arc<dyn Participant>);
+    let directory = Directory::new(participants);
+    let opening = try_join_all(config.shard.iter().zip(&late).map(|(shard, late)| {
+        let directory = directory.clone();
+        async move {
+            let participant = open(config, shard).await?;
+            participant.start(directory);
+            tracing::info!(shard = %shard.name, "participant serves");
+            late.set(participant);
+            anyhow::Ok(())
+        }
+    }));
+    // A shard that is down does not keep the others waiting.
+    let opening = async {
+        opening.await?;
+        std::future::pending().await
+    };
+    tokio::select! {
+        served = coordinator::serve(config, args, directory.clone(), output) => served,
+        failed = opening => failed,
+    }
+}
