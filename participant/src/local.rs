@@ -17,6 +17,7 @@ use gavel_protocol::{
 use crate::api::{Attendance, Directory, Participant, Unavailable};
 use crate::attendance::Drivers;
 use crate::pg::ConnectError;
+use crate::retention::{self, RetentionTask};
 use crate::scan::{Finisher, Scanner, ScannerParts, ScannerTask};
 use crate::service_pool::{ServiceError, ServicePool, ServicePoolConfig};
 use crate::session::Sessions;
@@ -77,6 +78,7 @@ struct Inner {
 /// Background work; it ends when this is dropped.
 struct Running {
     _scan: ScannerTask,
+    _retention: RetentionTask,
     sweep: tokio::task::JoinHandle<()>,
 }
 
@@ -169,7 +171,8 @@ impl LocalParticipant {
     pub fn start(&self, directory: Directory) {
         let inner = &self.0;
         inner.running.get_or_init(|| Running {
-            _scan: inner.scanner.start(directory),
+            _scan: inner.scanner.start(directory.clone()),
+            _retention: retention::start(inner.pool.clone(), inner.shard.tag(), directory),
             sweep: tokio::spawn(sweep(
                 inner.sessions.clone(),
                 inner.drivers.clone(),
