@@ -268,3 +268,20 @@ fn i1_a_decision_that_names_other_shards_is_not_acted_on() {
         );
     }
 }
+
+#[test]
+fn i8_nothing_finishes_before_the_decision_is_known() {
+    let finished_early = [
+        done(A),
+        finished(A, Finished::Busy),
+        Event::Recorded(RecordAnswer::Refused(busy())),
+        voted(A, yes(&ran(2))),
+    ];
+    for mut batch in [preparing(2, &[A, B], &[]), deciding(2), resolving()] {
+        for event in finished_early.clone() {
+            let before = batch.clone();
+            let effects = batch.on(event.clone());
+            assert_eq!(effects, [], "{before:?} {event:?}");
+        }
+    }
+}
