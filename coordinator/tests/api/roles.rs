@@ -1,0 +1,139 @@
+//! Who may do what: every route with no, a wrong, a weaker and the right identity.
+
+use gavel_coordinator::api::{Authenticator, Role};
+use gavel_protocol::outcome::Status;
+use gavel_protocol::{Limits, Outcome, Principal};
+use serde_json::{Value, json};
+
+use crate::scripted::{A, Asked, GID, Heard, Script, Server, hear, txid_at};
+
+const CLIENT: &str = "client-token-0123456789abc";
+const OPERATOR: &str = "operator-token-0123456789a";
+
+async fn guarded() -> Server {
+    let mut auth = Authenticator::open();
+    let name = |name: &str| name.parse().unwrap();
+    auth.add(name("alice"), Role::Client, CLIENT).unwrap();
+    auth.add(name("oscar"), Role::Operator, OPERATOR).unwrap();
+    let script = Script {
+        // The one outcome with a status of 2xx on every route.
+        outcome: Some(Outcome::InDoubt {
+            detail: "scripted".to_owned(),
+        }),
+        status: Some(Ok(Status::Committed)),
+        begun: Some(Ok(())),
+        executed: Some(Ok(gavel_coordinator::InteractiveAnswer::Done(
+            Default::default(),
+        ))),
+        ..Script::default()
+    };
+    Server::start_with(script, auth, Limits::default()).await
+}
+
+/// Every route: method, path, body, and whether it is for operators.
+fn routes() -> Vec<(&'static str, String, Value, bool)> {
+    let txid = txid_at(A);
+    let select = json!({ "sql": "select 1" });
+    let submit = json!({ "branches": [{ "shard": "alpha", "statements": [select] }] });
+    let step = json!({ "sequence": 0, "shard": "alpha", "sql": "select 1" });
+    vec![
+        ("POST", "/v1/transactions".into(), submit, false),
+        (
+            "GET",
+            format!("/v1/transactions/{txid}"),
+            Value::Null,
+            false,
+        ),
+        (
+            "POST",
+            format!("/v1/transactions/{txid}/abort"),
+            json!({}),
+            false,
+        ),
+        ("POST", "/v1/txids".into(), json!({}), false),
+        ("POST", "/v1/sessions".into(), json!({}), false),
+        (
+            "POST",
+            format!("/v1/sessions/{txid}/statements"),
+            step,
+            false,
+        ),
+        (
+            "POST",
+            format!("/v1/sessions/{txid}/commit"),
+            json!({}),
+            false,
+        ),
+        ("DELETE", format!("/v1/sessions/{txid}"), Value::Null, false),
+        ("GET", "/v1/shards".into(), Value::Null, false),
+        ("GET", "/v1/in-doubt".into(), Value::Null, true),
+        (
+            "POST",
+            "/v1/in-doubt/resolve".into(),
+            json!({ "gid": GID }),
+            true,
+        ),
+    ]
+}
+
+async fn ask(server: &Server, method: &str, path: &str, body: &Value, token: &str) -> Heard {
+    let mut request = server.request(method, path);
+    if !body.is_null() {
+        request = request.json(body);
+    }
+    if !token.is_empty() {
+        request = request.bearer_auth(token);
+    }
+    hear(request).await
+}
+
+#[tokio::test]
+async fn every_route_wants_an_identity() {
+    let server = guarded().await;
+    for (method, path, body, _) in routes() {
+        for token in ["", "wrong-token-0123456789abcd"] {
+            let heard = ask(&server, method, &path, &body, token).await;
+            assert_eq!(
+                (heard.status, heard.code()),
+                (401, "unauthenticated"),
+                "{path}"
+            );
+        }
+    }
+    // Not even what exists is told.
+    let heard = ask(&server, "GET", "/nothing", &Value::Null, "").await;
+    assert_eq!(heard.status, 401);
+    assert_eq!(server.asked(), []);
+    assert_eq!(server.get("/health/live").await.status, 200);
+}
+
+#[tokio::test]
+async fn operators_routes_want_an_operator() {
+    let server = guarded().await;
+    for (method, path, body, is_for_operators) in routes() {
+        let heard = ask(&server, method, &path, &body, CLIENT).await;
+        if is_for_operators {
+            assert_eq!((heard.status, heard.code()), (403, "forbidden"), "{path}");
+        } else {
+            assert!(heard.status < 300, "{path} {heard:?}");
+        }
+        let heard = ask(&server, method, &path, &body, OPERATOR).await;
+        assert!(heard.status < 300, "{path} {heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn r8_the_engine_hears_who_asks() {
+    let server = guarded().await;
+    let path = format!("/v1/transactions/{}", txid_at(A));
+    ask(&server, "GET", &path, &Value::Null, CLIENT).await;
+    ask(&server, "GET", &path, &Value::Null, OPERATOR).await;
+    let alice: Principal = "alice".parse().unwrap();
+    assert_eq!(
+        server.asked(),
+        [
+            Asked::Status(txid_at(A), Some(alice)),
+            Asked::Status(txid_at(A), None),
+        ]
+    );
+}
