@@ -225,7 +225,7 @@ async fn r10_a_deferred_failure_finds_its_culprit() {
     for (id, answer) in futures::future::join_all(submits).await {
         match (id % 8 == 3, &answer.outcome) {
             (true, Outcome::Aborted(reason)) => {
-                assert_eq!(reason.sqlstate.as_deref(), Some("23503"))
+                assert_eq!(reason.sqlstate.as_deref(), Some("23503"));
             }
             (false, Outcome::Committed { .. }) => {}
             (_, other) => panic!("{id}: {other:?}"),

@@ -108,8 +108,7 @@ impl Connection {
             steps: steps.into_iter().peekable(),
         };
         // Written and read at once: a server that cannot get rid of its answers stops reading.
-        let (_, segments) =
-            tokio::try_join!(write, reader.segments()).map_err(|error| Lost(error))?;
+        let (_, segments) = tokio::try_join!(write, reader.segments()).map_err(Lost)?;
         self.status = segments
             .last()
             .map_or(self.status, |segment| segment.status);

@@ -26,8 +26,9 @@ pub use outcome::{
     status_to_wire,
 };
 pub use public::{
-    PublicError, ack_from_wire, in_doubt_from_wire, in_doubt_to_wire, isolation_from_wire,
-    shard_from_wire, transaction_from_wire, transaction_to_wire, txid_from_wire,
+    InDoubtByShard, PublicError, ack_from_wire, in_doubt_from_wire, in_doubt_to_wire,
+    isolation_from_wire, shard_from_wire, transaction_from_wire, transaction_to_wire,
+    txid_from_wire,
 };
 pub use register::LookUpAnswers;
 

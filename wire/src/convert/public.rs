@@ -206,13 +206,14 @@ impl TryFrom<api::ListShardsResponse> for ShardMap {
     }
 }
 
+/// The prepared branches of each shard, or why it could not be asked.
+pub type InDoubtByShard = Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)>;
+
 /// Reads the prepared branches of all shards. The name is for people; the number counts.
 ///
 /// # Errors
 /// When a branch or a number is malformed.
-pub fn in_doubt_from_wire(
-    response: api::ListInDoubtResponse,
-) -> Checked<Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)>> {
+pub fn in_doubt_from_wire(response: api::ListInDoubtResponse) -> Checked<InDoubtByShard> {
     let one = |found: api::ShardInDoubt| {
         let number = super::required(found.shard_tag, "ShardInDoubt.shard_tag")?;
         let tag = super::tag(number, "ShardInDoubt.shard_tag")?;
@@ -225,10 +226,7 @@ pub fn in_doubt_from_wire(
 }
 
 /// The prepared branches of all shards; `shards` gives the names.
-pub fn in_doubt_to_wire(
-    list: Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)>,
-    shards: &ShardMap,
-) -> api::ListInDoubtResponse {
+pub fn in_doubt_to_wire(list: InDoubtByShard, shards: &ShardMap) -> api::ListInDoubtResponse {
     let shards = list
         .into_iter()
         .map(|(tag, branches)| {
