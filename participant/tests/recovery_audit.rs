@@ -27,7 +27,7 @@ async fn by_hand(world: &World, verb: &str, batch: BatchId) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r16_what_goes_by_the_book_is_clean() {
     let world = World::start(&["north", "south"]).await;
-    let (_, directory) = world.peers();
+    let (_, directory) = world.peers().await;
     let (applied, in_flight, undecided, aborted) = (batch(), batch(), batch(), batch());
     for each in [applied, in_flight, undecided, aborted] {
         world.prepare(&world.gid(each, NORTH, SOUTH)).await;
@@ -45,7 +45,7 @@ async fn r16_what_goes_by_the_book_is_clean() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r16_finishing_by_hand_against_the_decision_is_damage() {
     let world = World::start(&["north", "south"]).await;
-    let (peers, directory) = world.peers();
+    let (peers, directory) = world.peers().await;
     let (lost, undecided, against, unnamed) = (batch(), batch(), batch(), batch());
     for each in [lost, undecided, against, unnamed] {
         world.prepare(&world.gid(each, NORTH, SOUTH)).await;
@@ -79,7 +79,7 @@ async fn r16_finishing_by_hand_against_the_decision_is_damage() {
 
     // Recorded once, however often it is found.
     for _ in 0..2 {
-        record_own(&peers[&SOUTH].pool, SOUTH, &report)
+        record_own(peers[&SOUTH].service_pool(), SOUTH, &report)
             .await
             .expect("record");
     }
@@ -99,7 +99,7 @@ async fn r16_finishing_by_hand_against_the_decision_is_damage() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r16_a_shard_that_cannot_be_asked_is_not_audited() {
     let world = World::start(&["north", "south"]).await;
-    let (_, directory) = world.peers();
+    let (_, directory) = world.peers().await;
     let applied = batch();
     world.prepare(&world.gid(applied, NORTH, SOUTH)).await;
     world.decide(applied, NORTH, &[SOUTH]).await;
@@ -115,7 +115,7 @@ async fn r16_a_shard_that_cannot_be_asked_is_not_audited() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r14_r16_below_the_floors_nothing_is_compared() {
     let world = World::start(&["north", "south"]).await;
-    let (_, directory) = world.peers();
+    let (_, directory) = world.peers().await;
     let (lost, undecided) = (batch(), batch());
     for each in [lost, undecided] {
         world.prepare(&world.gid(each, NORTH, SOUTH)).await;

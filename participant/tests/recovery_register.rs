@@ -37,7 +37,7 @@ fn unreachable_because(answer: &RegisterAnswer, why: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r7_a_resolver_forces_abort_and_a_late_decide_loses() {
     let world = World::start(&["north"]).await;
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let (home, batch) = (&peers[&NORTH], batch());
     let before = home.look_up_decisions(vec![batch]).await;
     assert_eq!(before, [RegisterAnswer::NoRow]);
@@ -56,7 +56,7 @@ async fn r4_r7_a_resolver_waits_for_a_working_home_and_reads_its_commit() {
     let mut world = World::start(&["north"]).await;
     world.limits.resolve_lock_timeout_ms = 10_000;
     world.limits.resolve_timeout_ms = 10_000;
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let (home, batch) = (peers[&NORTH].clone(), batch());
     let working = world.hands(NORTH).await;
     working.run("BEGIN").await.expect("begin");
@@ -77,7 +77,7 @@ async fn r4_r7_a_resolver_waits_for_a_working_home_and_reads_its_commit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r7_a_resolver_does_not_wait_for_ever_and_leaves_a_session_for_others() {
     let world = World::start(&["north"]).await;
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let home = peers[&NORTH].clone();
     let working = world.hands(NORTH).await;
     working.run("BEGIN").await.expect("begin");
@@ -111,7 +111,7 @@ async fn r7_a_resolver_does_not_wait_for_ever_and_leaves_a_session_for_others() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r13_another_incarnation_is_unreachable_and_not_no_row() {
     let world = World::start(&["north"]).await;
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let (home, undecided, decided) = (&peers[&NORTH], batch(), batch());
     world.decide(decided, NORTH, &[SOUTH]).await;
     for batch in [undecided, decided] {
@@ -125,7 +125,7 @@ async fn r13_another_incarnation_is_unreachable_and_not_no_row() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r14_below_the_floor_nothing_is_concluded() {
     let world = World::start(&["north"]).await;
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let (home, batch) = (&peers[&NORTH], batch());
     let txid = Txid::mint(now_ms(), NORTH, rand::random());
     let floor = "UPDATE gavel.identity SET (floor, verified_floor, dropped_floor) = \
@@ -148,7 +148,7 @@ async fn r6_what_may_not_be_replicated_is_not_told() {
     let alice: Principal = "alice".parse().expect("a principal");
     let record = aborts(&alice, AbortCode::GuardFailed, 1);
     let txid = record.aborts[0].txid;
-    let (before, _) = world.peers();
+    let (before, _) = world.peers().await;
     let recorded = before[&NORTH].record_aborts(record.clone()).await;
     assert!(
         matches!(recorded, RecordAnswer::Recorded(_)),
@@ -167,9 +167,9 @@ async fn r6_what_may_not_be_replicated_is_not_told() {
                  WHERE name = 'synchronous_standby_names' AND setting = 'nobody'";
     eventually("reloaded", || !world.admin(NORTH, shown).is_empty()).await;
 
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let home = &peers[&NORTH];
-    let session = home.pool.session().await.expect("a session");
+    let session = home.service_pool().session().await.expect("a session");
     let barrier = session.barrier().await;
     assert!(
         matches!(barrier, Err(ServiceError::NotReplicated)),
@@ -223,7 +223,7 @@ fn aborts(principal: &Principal, code: AbortCode, hash: u8) -> RecordAborts {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r8_a_recorded_abort_is_its_owners_and_is_never_overwritten() {
     let world = World::start(&["north"]).await;
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let home = &peers[&NORTH];
     let alice: Principal = "alice".parse().expect("a principal");
     let bob: Principal = "bob".parse().expect("a principal");
@@ -261,7 +261,7 @@ async fn r8_a_recorded_abort_is_its_owners_and_is_never_overwritten() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r13_r14_aborts_are_refused_by_another_life_and_outside_the_floors() {
     let world = World::start(&["north"]).await;
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let home = &peers[&NORTH];
     let alice: Principal = "alice".parse().expect("a principal");
     let with = |incarnation, unix_ms| {
@@ -294,7 +294,7 @@ async fn r13_r14_aborts_are_refused_by_another_life_and_outside_the_floors() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_freezes_or_restarts_is_unreachable_and_comes_back() {
     let world = World::start(&["north"]).await;
-    let (peers, _) = world.peers();
+    let (peers, _) = world.peers().await;
     let (home, batch) = (&peers[&NORTH], batch());
     assert_eq!(
         home.look_up_decisions(vec![batch]).await,

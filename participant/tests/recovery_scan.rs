@@ -2,13 +2,15 @@
 
 mod recovery_support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gavel_participant::Participant as _;
-use gavel_participant::api::Directory;
-use gavel_protocol::message::Finished;
-use gavel_protocol::{DriverId, Gid, Incarnation, ShardTag};
-use recovery_support::{World, batch, eventually, eventually_async};
+use gavel_participant::{Directory, LocalParticipant, Participant as _};
+use gavel_protocol::message::{Finished, Member, Prepare, Vote};
+use gavel_protocol::{
+    Access, DriverId, Gid, Incarnation, Isolation, RequestHash, ShardTag, Statement, Txid,
+};
+use recovery_support::{World, batch, eventually, eventually_async, now_ms};
 
 const NORTH: ShardTag = ShardTag(1);
 const SOUTH: ShardTag = ShardTag(2);
@@ -16,6 +18,27 @@ const WEST: ShardTag = ShardTag(3);
 
 fn driver() -> DriverId {
     DriverId(uuid::Uuid::now_v7())
+}
+
+/// Prepares a branch as a coordinator's driver does.
+async fn prepare_for(participant: &LocalParticipant, gid: &Gid, driver: DriverId) {
+    let statement = Statement::new("SELECT pg_current_xact_id()", Vec::<String>::new());
+    let member = Member {
+        txid: Txid::mint(now_ms(), gid.home, rand::random()),
+        request_hash: RequestHash([1; 32]),
+        statements: Arc::from([statement]),
+    };
+    let prepare = Prepare {
+        gid: gid.clone(),
+        incarnation: Incarnation(1),
+        driver,
+        access: Access::ReadWrite,
+        isolation: Isolation::ReadCommitted,
+        batch_safe: true,
+        members: vec![member],
+    };
+    let vote = participant.prepare(prepare).await.vote;
+    assert!(matches!(vote, Vote::Yes { .. }), "{vote:?}");
 }
 
 /// What the shard's list of in-doubt branches says about `gid`.
@@ -30,18 +53,17 @@ async fn waits_for(directory: &Directory, gid: &Gid) -> Option<String> {
 async fn r15_live_driver_left_alone_closed_driver_resolved_at_once() {
     let mut world = World::start(&["north", "south"]).await;
     world.limits.in_doubt_after_ms = 30_000; // Nothing here is resolved because of its age.
-    let (peers, directory) = world.peers();
+    let (peers, directory) = world.peers().await;
     let south = &peers[&SOUTH];
     let driver = driver();
     let attendance = south.attend(driver).await.expect("attend");
     let (committed, undecided) = (batch(), batch());
     for each in [committed, undecided] {
         let gid = world.gid(each, NORTH, SOUTH);
-        south.drivers.note_prepared(gid.clone(), driver);
-        world.prepare(&gid).await;
+        prepare_for(south, &gid, driver).await;
     }
     world.decide(committed, NORTH, &[SOUTH]).await;
-    let _scan = south.start(&directory);
+    south.start(directory.clone());
 
     // The branch of a driver that nobody knows goes by its age, so a scan has seen both when
     // the list says what they wait for.
@@ -63,11 +85,11 @@ async fn r15_live_driver_left_alone_closed_driver_resolved_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r15_unknown_driver_gets_in_doubt_after() {
     let world = World::start(&["north", "south"]).await;
-    let (peers, directory) = world.peers();
+    let (peers, directory) = world.peers().await;
     let gid = world.gid(batch(), NORTH, SOUTH);
     world.prepare(&gid).await;
     let started = Instant::now();
-    let _scan = peers[&SOUTH].start(&directory);
+    peers[&SOUTH].start(directory.clone());
     eventually("resolved", || world.prepared(SOUTH).is_empty()).await;
     let patience = Duration::from_millis(world.limits.in_doubt_after_ms);
     assert!(started.elapsed() >= patience, "{:?}", started.elapsed());
@@ -78,23 +100,22 @@ async fn r15_unknown_driver_gets_in_doubt_after() {
 async fn r15_old_by_the_databases_clock_is_resolved_without_waiting_again() {
     let mut world = World::start(&["north", "south"]).await;
     world.limits.in_doubt_after_ms = 200;
+    let (peers, directory) = world.peers().await;
+    let (south, driver) = (&peers[&SOUTH], driver());
+    let _attendance = south.attend(driver).await.expect("attend");
     let gid = world.gid(batch(), NORTH, SOUTH);
-    world.prepare(&gid).await;
+    prepare_for(south, &gid, driver).await;
     let age = "SELECT 1 FROM pg_prepared_xacts WHERE prepared < now() - interval '2.1 seconds'";
     eventually("old enough", || !world.admin(SOUTH, age).is_empty()).await;
-    // Its driver attends and was never seen to close, yet ten times in_doubt_after is too old.
-    let (peers, directory) = world.peers();
-    let driver = driver();
-    let _attendance = peers[&SOUTH].attend(driver).await.expect("attend");
-    peers[&SOUTH].drivers.note_prepared(gid.clone(), driver);
-    let _scan = peers[&SOUTH].start(&directory);
+    // Its driver attends, yet ten times in_doubt_after is too old.
+    south.start(directory.clone());
     eventually("resolved", || world.prepared(SOUTH).is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_home_that_is_down_holds_up_only_its_own_branches() {
     let world = World::start(&["north", "south", "west"]).await;
-    let (peers, directory) = world.peers();
+    let (peers, directory) = world.peers().await;
     let stuck: Vec<Gid> = (0..6).map(|_| world.gid(batch(), NORTH, WEST)).collect();
     let free = world.gid(batch(), SOUTH, WEST);
     for gid in stuck.iter().chain([&free]) {
@@ -103,7 +124,7 @@ async fn a_home_that_is_down_holds_up_only_its_own_branches() {
     world.decide(stuck[0].batch, NORTH, &[WEST]).await;
     world.decide(free.batch, SOUTH, &[WEST]).await;
     world.server(NORTH).kill9().expect("kill");
-    let _scan = peers[&WEST].start(&directory);
+    peers[&WEST].start(directory.clone());
 
     eventually("the other home's branch is applied", || {
         world.is_applied(WEST, free.batch)
@@ -128,7 +149,7 @@ async fn a_home_that_is_down_holds_up_only_its_own_branches() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r13_another_incarnation_of_home_is_waited_for() {
     let world = World::start(&["north", "south"]).await;
-    let (peers, directory) = world.peers();
+    let (peers, directory) = world.peers().await;
     let of_before = world.gid(batch(), NORTH, SOUTH);
     world.prepare(&of_before).await;
     world.admin(NORTH, "SELECT gavel.new_incarnation()");
@@ -137,7 +158,7 @@ async fn r13_another_incarnation_of_home_is_waited_for() {
         ..world.gid(batch(), NORTH, SOUTH)
     };
     world.prepare(&of_now).await;
-    let _scan = peers[&SOUTH].start(&directory);
+    peers[&SOUTH].start(directory.clone());
     eventually("the other one is resolved", || {
         world.prepared(SOUTH) == [of_before.to_string()]
     })
@@ -160,7 +181,7 @@ async fn r13_another_incarnation_of_home_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn foreign_gids_are_never_touched() {
     let world = World::start(&["north", "south"]).await;
-    let (peers, directory) = world.peers();
+    let (peers, directory) = world.peers().await;
     let ours = world.gid(batch(), NORTH, SOUTH);
     let other_deployment = Gid {
         deployment: "other".parse().expect("a name"),
@@ -184,7 +205,7 @@ async fn foreign_gids_are_never_touched() {
         }
     }
     world.prepare(&ours).await;
-    let _scan = peers[&SOUTH].start(&directory);
+    peers[&SOUTH].start(directory.clone());
     eventually("ours is resolved", || {
         world.prepared(SOUTH).len() == foreign.len()
     })
@@ -204,8 +225,8 @@ async fn foreign_gids_are_never_touched() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_prepare_after_the_abort_is_rolled_back() {
     let world = World::start(&["north", "south"]).await;
-    let (peers, directory) = world.peers();
-    let _scan = peers[&SOUTH].start(&directory);
+    let (peers, directory) = world.peers().await;
+    peers[&SOUTH].start(directory.clone());
     let zombie = world.gid(batch(), NORTH, SOUTH);
     let answer = directory.shard(NORTH).expect("configured");
     answer.resolve(zombie.batch, Incarnation(1)).await;
@@ -218,8 +239,8 @@ async fn a_zombie_prepare_after_the_abort_is_rolled_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scan_survives_kill_9_of_its_server_and_of_homes() {
     let world = World::start(&["north", "south"]).await;
-    let (peers, directory) = world.peers();
-    let _scan = peers[&SOUTH].start(&directory);
+    let (peers, directory) = world.peers().await;
+    peers[&SOUTH].start(directory.clone());
     let (committed, aborted) = (batch(), batch());
     for each in [committed, aborted] {
         world.prepare(&world.gid(each, NORTH, SOUTH)).await;
@@ -239,13 +260,13 @@ async fn the_scan_survives_kill_9_of_its_server_and_of_homes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r14_below_the_floor_is_left_to_an_operator() {
     let world = World::start(&["north", "south"]).await;
-    let (peers, directory) = world.peers();
+    let (peers, directory) = world.peers().await;
     let gid = world.gid(batch(), NORTH, SOUTH);
     world.prepare(&gid).await;
     let floor = "UPDATE gavel.identity SET (floor, verified_floor, dropped_floor) = \
          (SELECT u, u, u FROM (SELECT gavel.uuid_at(gavel.now_ms() + 60000) AS u) AS at)";
     world.admin(NORTH, floor);
-    let _scan = peers[&SOUTH].start(&directory);
+    peers[&SOUTH].start(directory.clone());
     eventually_async("it is shown as stuck", async || {
         let shown = waits_for(&directory, &gid).await;
         shown.is_some_and(|text| text.contains("an operator"))
@@ -259,8 +280,8 @@ async fn r14_below_the_floor_is_left_to_an_operator() {
 async fn an_operator_resolves_one_branch_now() {
     let mut world = World::start(&["north", "south"]).await;
     world.limits.in_doubt_after_ms = 30_000;
-    let (peers, directory) = world.peers();
-    let _scan = peers[&SOUTH].start(&directory);
+    let (peers, directory) = world.peers().await;
+    peers[&SOUTH].start(directory.clone());
     let gid = world.gid(batch(), NORTH, SOUTH);
     world.prepare(&gid).await;
     world.decide(gid.batch, NORTH, &[SOUTH]).await;

@@ -2,22 +2,20 @@
 #![allow(dead_code, reason = "every test file uses another part of this")]
 
 mod hands;
-mod peer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gavel_migrations::{IdentityClaim, migrate};
-use gavel_participant::Participant;
-use gavel_participant::api::Directory;
+use gavel_participant::service_pool::{ServicePool, ServicePoolConfig};
+use gavel_participant::{Directory, LocalParticipant, Participant, ShardConfig};
 use gavel_protocol::message::ShardIdentity;
 use gavel_protocol::{BatchId, Gid, Incarnation, Limits, ShardTag};
 use local_postgres::{Cluster, Options, Server};
 
 #[allow(unused_imports, reason = "every test file uses another part of this")]
 pub(crate) use hands::{Hands, sqlstate};
-pub(crate) use peer::Peer;
 
 /// The one database on every server.
 pub(crate) const DATABASE: &str = "bank";
@@ -116,16 +114,31 @@ impl World {
     }
 
     /// The participants of all shards, not scanning yet.
-    pub(crate) fn peers(&self) -> (HashMap<ShardTag, Arc<Peer>>, Directory) {
-        let peers: HashMap<ShardTag, Arc<Peer>> = self
-            .tags()
-            .map(|tag| (tag, Arc::new(Peer::new(self, tag))))
-            .collect();
-        let all = peers
-            .values()
-            .map(|peer| peer.clone() as Arc<dyn Participant>);
-        let directory = Directory::new(all);
+    pub(crate) async fn peers(&self) -> (HashMap<ShardTag, LocalParticipant>, Directory) {
+        let mut peers = HashMap::new();
+        for tag in self.tags() {
+            let identity = self.identity(tag);
+            let config = ShardConfig {
+                deployment: identity.deployment,
+                name: identity.name,
+                tag,
+                database_url: self.url(tag),
+                limits: self.limits.clone(),
+            };
+            let participant = LocalParticipant::open(config).await.expect("open");
+            peers.insert(tag, participant);
+        }
+        let all = peers.values().cloned();
+        let directory = Directory::new(all.map(|peer| Arc::new(peer) as Arc<dyn Participant>));
         (peers, directory)
+    }
+
+    /// Service connections of our own.
+    pub(crate) fn pool(&self, tag: ShardTag) -> ServicePool {
+        ServicePool::new(ServicePoolConfig {
+            database: self.url(tag).parse().expect("a URL"),
+            limits: self.limits.clone(),
+        })
     }
 
     /// The gid of `batch` on `shard`.
