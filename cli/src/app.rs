@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use crate::args::{Cli, Command, InDoubtCommand, ShardCommand, TxCommand};
+use crate::args::{Cli, Command, InDoubtCommand, RetentionCommand, ShardCommand, TxCommand};
 use crate::config::{self, Config, ConfigError};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -57,6 +57,13 @@ async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Re
         Command::Serve(args) => service::serve(&config, args, output).await,
         Command::Coordinator(args) => service::coordinator(&config, args, output).await,
         Command::Participant(args) => service::participant(&config, args, output).await,
+        Command::Audit => commands::audit::run(&config, output).await,
+        Command::Retention(RetentionCommand::Run) => {
+            commands::retention::run(&config, output).await
+        }
+        Command::Retention(RetentionCommand::Show) => {
+            commands::retention::show(&config, output).await
+        }
         Command::Check => commands::check::run(&config, output).await,
         Command::Migrate(args) => commands::migrate::run(&config, args, output).await,
         Command::Shard(ShardCommand::NewIncarnation {

@@ -166,6 +166,12 @@ pub struct DemoArgs {
     /// Folder for the data [default: a temporary one, removed at the end]
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
+    /// How many accounts to open
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub accounts: usize,
+    /// How many clients move money at the same time
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub clients: usize,
 }
 
 /// How to reach a coordinator.

@@ -42,8 +42,15 @@ impl Dev {
     /// A folder or port in use, no PostgreSQL, a process that does not become ready; see [`Error`].
     /// What did start is stopped again.
     pub fn start(options: &Options) -> Result<Self, Error> {
-        let dev = Self::launch(options)?;
-        dev.wait_ready(READY_LIMIT)?;
+        let mut dev = Self::prepare(options)?;
+        // One after the other: a coordinator that starts first complains about every participant.
+        for slots in [&dev.participants, &dev.coordinators] {
+            slots.iter().try_for_each(|slot| slot.start(&[]))?;
+            slots
+                .iter()
+                .try_for_each(|slot| slot.wait_ready(READY_LIMIT))?;
+        }
+        dev.supervise(options);
         Ok(dev)
     }
 
@@ -52,6 +59,14 @@ impl Dev {
     /// # Errors
     /// As [`Dev::start`].
     pub fn launch(options: &Options) -> Result<Self, Error> {
+        let mut dev = Self::prepare(options)?;
+        dev.slots().try_for_each(|slot| slot.start(&[]))?;
+        dev.supervise(options);
+        Ok(dev)
+    }
+
+    /// Everything but the processes of Gavel itself.
+    fn prepare(options: &Options) -> Result<Self, Error> {
         options.validate()?;
         let folder = Folder::open(&options.folder)?;
         leftover::end_all(&folder.pid_files(), &folder.config())?;
@@ -62,21 +77,20 @@ impl Dev {
         write_secret(&folder.config(), &config)?;
         let participants = slots(&state.shards, |shard| participant(&folder, options, shard));
         let coordinators = slots(ports, |port| coordinator(&folder, options, ports, *port));
-        let mut dev = Self {
+        Ok(Self {
             supervisor: None,
             participants,
             coordinators,
             shards,
             cluster,
             folder,
-        };
-        for slot in dev.slots() {
-            slot.start(&[])?;
-        }
+        })
+    }
+
+    fn supervise(&mut self, options: &Options) {
         if options.restart {
-            dev.supervisor = Some(Supervisor::start(dev.slots().cloned().collect()));
+            self.supervisor = Some(Supervisor::start(self.slots().cloned().collect()));
         }
-        Ok(dev)
     }
 
     /// The shards, in the order of their servers and participants.

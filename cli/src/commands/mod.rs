@@ -1,12 +1,15 @@
 //! One module per command.
 
+pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod everybody;
 pub(crate) mod in_doubt;
 pub(crate) mod migrate;
 pub(crate) mod outcome;
+pub(crate) mod retention;
 pub(crate) mod shard;
 pub(crate) mod submit;
 pub(crate) mod tx;

@@ -19,6 +19,7 @@ use gavel_participant::start_check::Expected;
 use crate::config::{Config, ShardConfig};
 
 pub(crate) use coordinator::run as coordinator;
+pub(crate) use open::local_config;
 pub(crate) use participant::run as participant;
 pub(crate) use serve::run as serve;
 pub(crate) use stop::stop_signal;
