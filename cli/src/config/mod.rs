@@ -145,7 +145,7 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Names and tags; [`load`] has checked that they are unique.
+    /// Names and tags; [`load()`] has checked that they are unique.
     pub fn shard_map(&self) -> ShardMap {
         let shards = self
             .shard
@@ -171,7 +171,7 @@ impl Config {
 }
 
 impl ShardConfig {
-    /// The database's address; [`load`] has checked that there is one.
+    /// The database's address; [`load()`] has checked that there is one.
     pub fn database_url(&self) -> &Secret {
         self.database_url
             .as_ref()

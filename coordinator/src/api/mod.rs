@@ -34,7 +34,7 @@ use gavel_protocol::Limits;
 use crate::engine::Engine;
 use face::Face;
 
-/// Everything that the coordinator answers, for [`serve`].
+/// Everything that the coordinator answers, for [`serve()`].
 pub fn router(engine: Arc<dyn Engine>, auth: Authenticator, limits: &Limits) -> axum::Router {
     let face = Face::new(engine, auth, limits);
     http::router(face)

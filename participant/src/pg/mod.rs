@@ -5,7 +5,7 @@
 //! codec crate `postgres-protocol`:
 //!
 //! * a [`Pipeline`] is written by the caller, with its Syncs where the caller wants them;
-//! * [`Connection::exchange`] sends it and returns one [`Segment`] per Sync, with tags, rows,
+//! * `Connection::exchange` sends it and returns one [`Segment`] per Sync, with tags, rows,
 //!   warnings, the error if there was one, and the transaction status;
 //! * a connection that was lost, or whose exchange was abandoned half way, is never used again.
 
