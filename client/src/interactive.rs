@@ -222,7 +222,8 @@ impl Interactive {
     /// Sends a statement until it is answered. The same number goes with it every time, and
     /// always to the same coordinator: it runs once.
     async fn send(&self, execute: Execute) -> Result<Rows, StatementError> {
-        let mut attempts = self.gavel.attempts(Some(self.gavel.attempt_timeout()));
+        // Time for one answer to be lost: who waits longer keeps row locks for longer.
+        let mut attempts = self.gavel.attempts(Some(self.gavel.attempt_timeout() * 2));
         let mut last = self.lost("there was no time to send the statement");
         while let Some(time) = attempts.next().await {
             let execute = execute.clone();

@@ -47,6 +47,8 @@
 //! wait for each other's row locks.
 
 mod builder;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod endpoint;
 mod error;
 mod gavel;
@@ -59,6 +61,8 @@ mod row;
 mod transport;
 
 pub use builder::TransactionBuilder;
+#[cfg(feature = "embedded")]
+pub use embedded::{Embedded, EmbeddedError, EmbeddedShard};
 pub use error::{BeginError, BuildError, CallError, ConnectError, StatementError, UnknownShard};
 pub use gavel::{Gavel, ShardInDoubt};
 pub use interactive::Interactive;

@@ -154,7 +154,10 @@ async fn malformed_bodies_have_their_codes() {
         ..Limits::default()
     };
     let server = Server::start_with(committing(), Authenticator::open(), limits).await;
-    let deep = "[".repeat(1000);
+    let nested = "[".repeat(200);
+    let deep = format!(
+        r#"{{"branches":[{{"shard":"alpha","statements":[{{"sql":"x","params":{nested}"#
+    );
     for text in [
         "",
         "{",
