@@ -15,10 +15,12 @@ pub(super) fn vote_fits(answer: &PrepareAnswer, members: usize) -> bool {
     reports_fit && results_fit(&answer.results, members)
 }
 
-/// The member that failed is one of the batch.
+/// The members that failed are the batch's.
 pub(super) fn decided_fits(answer: &DecideAnswer, members: usize) -> bool {
     let index_fits = match &answer.decided {
-        Decided::Aborted(WhyAborted::Member { index, .. }) => *index < members,
+        Decided::Aborted(WhyAborted::Member { index, also, .. }) => {
+            *index < members && also.iter().all(|index| *index < members)
+        }
         Decided::Committed
         | Decided::Aborted(
             WhyAborted::Known(_) | WhyAborted::NoCulprit { .. } | WhyAborted::Refused(_),

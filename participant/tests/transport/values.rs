@@ -134,6 +134,7 @@ pub fn decided() -> Decided {
         index: 0,
         failure: failure(),
         recorded: true,
+        also: Vec::new(),
     })
 }
 
