@@ -1,0 +1,132 @@
+//! The command line without any server: help, usage errors, exit codes.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn gavel(args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a folder");
+    Command::new(env!("CARGO_BIN_EXE_gavel"))
+        .args(args)
+        .current_dir(folder.path())
+        .env_remove("GAVEL_CONFIG")
+        .env_remove("GAVEL_ENDPOINT")
+        .output()
+        .expect("gavel runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_names_every_command_and_every_exit_code() {
+    let help = text(&gavel(&["--help"]).stdout);
+    for word in [
+        "serve",
+        "coordinator",
+        "participant",
+        "migrate",
+        "check",
+        "audit",
+        "dev",
+        "demo",
+        "tx",
+        "in-doubt",
+        "retention",
+        "shard",
+        "--config",
+        "--json",
+        "GAVEL_CONFIG",
+        "Exit codes:",
+        "6  damage",
+    ] {
+        assert!(help.contains(word), "`{word}` is missing in:\n{help}");
+    }
+    assert!(
+        !help.contains("exit-with-stdin"),
+        "for parents, not for people"
+    );
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in [
+        &["serve"][..],
+        &["coordinator"],
+        &["participant"],
+        &["migrate"],
+        &["check"],
+        &["audit"],
+        &["dev"],
+        &["demo"],
+        &["tx", "id"],
+        &["tx", "submit"],
+        &["tx", "status"],
+        &["tx", "abort"],
+        &["in-doubt", "list"],
+        &["in-doubt", "resolve"],
+        &["retention", "run"],
+        &["retention", "show"],
+        &["shard", "new-incarnation"],
+    ] {
+        let help = gavel(&[command, &["--help"]].concat());
+        assert!(help.status.success(), "{command:?}");
+        let help = text(&help.stdout);
+        assert!(help.contains("Example"), "{command:?}:\n{help}");
+        assert!(
+            help.contains(&format!("gavel {}", command.join(" "))),
+            "{command:?}:\n{help}"
+        );
+    }
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_end_with_2() {
+    for args in [
+        &["sreve"][..],
+        &["participant"],
+        &["participant", "--shard", "No-Name"],
+        &["tx", "status", "not-a-txid"],
+        &["in-doubt", "resolve", "citus_0_1_2"],
+        &["migrate", "--admin-url", "postgres://x"],
+        &["shard", "new-incarnation", "--shard", "alpha"],
+        &["check"],
+        &["--config", "nowhere.toml", "coordinator"],
+    ] {
+        let ended = gavel(args);
+        assert_eq!(
+            ended.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            text(&ended.stderr)
+        );
+        assert!(ended.stdout.is_empty(), "{args:?}: results only");
+    }
+    let missing = text(&gavel(&["check"]).stderr);
+    assert!(missing.contains("gavel.toml: cannot be read"), "{missing}");
+    assert!(missing.contains("GAVEL_CONFIG"), "{missing}");
+}
+
+#[test]
+fn failures_are_json_where_json_was_asked_for() {
+    let ended = gavel(&["--json", "check"]);
+    assert_eq!(ended.status.code(), Some(2));
+    let document: Value = serde_json::from_slice(&ended.stdout).expect("one JSON document");
+    let message = document["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("gavel.toml"), "{message}");
+}
+
+#[test]
+fn without_a_coordinator_a_question_fails_with_the_address() {
+    let port = local_postgres::free_port().expect("a port");
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let args = ["tx", "id", "--deadline-ms", "300", "--endpoint", &endpoint];
+    let ended = gavel(&args);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        text(&ended.stderr).contains(&endpoint),
+        "{}",
+        text(&ended.stderr)
+    );
+}
