@@ -100,6 +100,7 @@ impl Driver {
                 let next = machine.on(event);
                 effects = self.settle_session(&machine, next).await;
             }
+            self.tickets.iter().for_each(|ticket| ticket.rest());
             reruns
         }
         .instrument(span)

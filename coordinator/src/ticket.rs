@@ -90,6 +90,18 @@ impl Ticket {
         });
     }
 
+    /// The batch is over: what is known now is all there will be. A decided transaction that
+    /// was never reported applied (damage) ends as it stands.
+    pub fn rest(&self) {
+        self.progress.send_if_modified(|progress| {
+            let Progress::Decided(answer) = progress else {
+                return false;
+            };
+            *progress = Progress::Ended(answer.clone());
+            true
+        });
+    }
+
     /// Nothing more will happen.
     pub fn end(&self, answer: Answer) {
         self.progress.send_replace(Progress::Ended(answer));

@@ -16,6 +16,7 @@ use gavel_protocol::message::{BranchRow, DecisionRow, RegisterAnswer};
 use gavel_protocol::{BatchId, Incarnation};
 use uuid::Uuid;
 
+use crate::crash_point;
 use crate::rows;
 use crate::service_pool::{ServiceClient, ServiceError, ServicePool};
 
@@ -75,6 +76,7 @@ async fn force(
 ) -> Result<DecisionRow, ServiceError> {
     let _permit = pool.may_wait().await?;
     let session = pool.session().await?;
+    crash_point!("participant.resolve.forcing");
     for _ in 0..READS_MAX {
         session
             .query(
@@ -83,6 +85,7 @@ async fn force(
             )
             .await?;
         // Dying here: the abort may be committed; nobody was told.
+        crash_point!("participant.resolve.forced");
         if let Some(row) = rows::decisions(&session, &[batch]).await?.pop() {
             session.barrier().await?;
             return Ok(row);

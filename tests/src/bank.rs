@@ -10,9 +10,9 @@ use gavel_protocol::{BranchWork, Guard, ShardTag, Statement, Transaction, Txid};
 use local_postgres::Server;
 
 /// The database on every server.
-pub const DATABASE: &str = "bank";
+pub const DATABASE: &str = "app";
 /// The login role of participants.
-pub const ROLE: &str = "gavel_app";
+pub const ROLE: &str = "app";
 /// Accounts per shard, with ids from 0.
 pub const ACCOUNTS: i64 = 50;
 /// What every account begins with.
@@ -32,7 +32,7 @@ const SCHEMA: &str = "
         id bigint PRIMARY KEY,
         other bigint REFERENCES account (id) DEFERRABLE INITIALLY DEFERRED
     );
-    GRANT SELECT, INSERT, UPDATE, DELETE ON account, mark, late TO gavel_app;";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON account, mark, late TO app;";
 
 /// Creates database, role, tables and accounts on a server; returns the participant's URL.
 pub fn create(server: &Server) -> String {
@@ -40,6 +40,12 @@ pub fn create(server: &Server) -> String {
         .create_database(DATABASE)
         .expect("create the database");
     let password = server.create_login_role(ROLE).expect("create the role");
+    create_tables(server);
+    server.url_for(ROLE, &password, DATABASE)
+}
+
+/// Creates tables and accounts in a database that exists.
+pub fn create_tables(server: &Server) {
     server.sql(DATABASE, SCHEMA).expect("create the tables");
     let accounts = format!(
         "INSERT INTO account SELECT id, {INITIAL_BALANCE} FROM generate_series(0, {ACCOUNTS} - 1) id"
@@ -47,7 +53,6 @@ pub fn create(server: &Server) -> String {
     server
         .sql(DATABASE, &accounts)
         .expect("create the accounts");
-    server.url_for(ROLE, &password, DATABASE)
 }
 
 /// One side of a transfer: balance and mark.

@@ -3,3 +3,5 @@
 
 pub mod bank;
 pub mod embedded;
+pub mod fleet;
+pub mod load;

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::{Inner, Prepared, backoff, prepared};
+use crate::crash_point;
 use crate::damage::{self, Damage};
 use crate::service_pool::ServiceError;
 
@@ -267,7 +268,9 @@ impl Run {
         let inner = self.inner.clone();
         self.tasks.spawn(async move {
             let _turn = limit.acquire_owned().await;
+            crash_point!("participant.scan.asking");
             let answer = inner.ask_home(&gid).await;
+            crash_point!("participant.scan.answered");
             Report::Branch(gid, Event::Register(answer))
         });
     }
@@ -282,8 +285,10 @@ impl Run {
         let inner = self.inner.clone();
         self.tasks.spawn(async move {
             let gids: Vec<Gid> = branches.iter().map(|branch| branch.gid.clone()).collect();
+            crash_point!("participant.scan.finishing");
             // Dying here: some are finished; the next scan finds the others.
             let answers = inner.finish(branches).await;
+            crash_point!("participant.scan.finished");
             Report::Finished(gids.into_iter().zip(answers).collect())
         });
     }

@@ -1,0 +1,228 @@
+//! Clients that transfer money through coordinators and remember what they were told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gavel_client::{Gavel, Options, Outcome, params};
+use gavel_protocol::Txid;
+use tokio::task::JoinSet;
+
+use crate::bank::{ACCOUNTS, Books};
+
+/// What a client was told about one transfer.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The transfer.
+    pub txid: Txid,
+    /// The answer.
+    pub outcome: Outcome,
+}
+
+/// Clients at work; [`Load::stop`] ends them.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    clients: JoinSet<Vec<Told>>,
+}
+
+/// How a client's options differ from the defaults: a test should not wait for half a minute
+/// where it has killed something for good.
+pub fn options() -> Options {
+    Options::new()
+        .attempt_timeout(Duration::from_secs(4))
+        .deadline(Duration::from_secs(12))
+}
+
+impl Load {
+    /// Starts `clients` clients. Transfers go between `shards`; their outcomes are recorded on
+    /// `home`, or on the shard with the lowest tag. Every fifth transfer has no payee, every
+    /// seventh is interactive.
+    pub fn start(
+        gavel: &Gavel,
+        clients: usize,
+        shards: [&'static str; 2],
+        home: Option<&'static str>,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut set = JoinSet::new();
+        for client in 0..clients {
+            let (gavel, stop) = (gavel.clone(), stop.clone());
+            set.spawn(async move {
+                let mut told = Vec::new();
+                let mut number = client;
+                while !stop.load(Ordering::Relaxed) {
+                    told.push(one_transfer(&gavel, number, shards, home).await);
+                    number += clients;
+                }
+                told
+            });
+        }
+        Self { stop, clients: set }
+    }
+
+    /// Lets every client finish its transfer, and collects what they were told.
+    pub async fn stop(mut self) -> Vec<Told> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut told = Vec::new();
+        while let Some(client) = self.clients.join_next().await {
+            told.extend(client.expect("a client does not panic"));
+        }
+        told
+    }
+}
+
+async fn one_transfer(
+    gavel: &Gavel,
+    number: usize,
+    shards: [&'static str; 2],
+    home: Option<&'static str>,
+) -> Told {
+    let [from, to] = if number.is_multiple_of(2) {
+        shards
+    } else {
+        [shards[1], shards[0]]
+    };
+    let payer = i64::try_from(number * 7).expect("small") % ACCOUNTS;
+    let payee = match number % 5 {
+        4 => 9_999,
+        _ => i64::try_from(number * 3).expect("small") % ACCOUNTS,
+    };
+    let txid = gavel.mint(home.unwrap_or(shards[0])).expect("a shard");
+    let outcome = if number % 7 == 6 {
+        interactive(
+            gavel,
+            home.unwrap_or(shards[0]),
+            txid,
+            (from, payer),
+            (to, payee),
+        )
+        .await
+    } else {
+        declared(gavel, txid, (from, payer), (to, payee)).await
+    };
+    Told {
+        txid: outcome.txid(),
+        outcome,
+    }
+}
+
+const UPDATE: &str = "UPDATE account SET balance = balance + $1 WHERE id = $2";
+const MARK: &str = "INSERT INTO mark VALUES ($1, $2, $3)";
+
+async fn declared(gavel: &Gavel, txid: Txid, from: (&str, i64), to: (&str, i64)) -> Outcome {
+    let name = txid.to_string();
+    let submitted = gavel
+        .transaction()
+        .txid(txid)
+        .on(from.0)
+        .execute(UPDATE, params![-1, from.1])
+        .expect_rows(1)
+        .execute(MARK, params![name.as_str(), from.1, -1])
+        .on(to.0)
+        .execute(UPDATE, params![1, to.1])
+        .expect_rows(1)
+        .execute(MARK, params![name.as_str(), to.1, 1])
+        .submit()
+        .await;
+    submitted.expect("the transfer is well-formed")
+}
+
+async fn interactive(
+    gavel: &Gavel,
+    home: &str,
+    minted: Txid,
+    from: (&str, i64),
+    to: (&str, i64),
+) -> Outcome {
+    let mut txid = minted;
+    let isolation = gavel_protocol::Isolation::ReadCommitted;
+    let mut session = match gavel.begin_at(home, isolation).await {
+        Ok(session) => session,
+        Err(error) => return refused(txid, error.to_string()),
+    };
+    txid = session.txid();
+    let name = txid.to_string();
+    for ((shard, account), amount) in [(from, -1), (to, 1)] {
+        let updated = session
+            .execute(shard, UPDATE, params![amount, account])
+            .await;
+        let marked = match updated {
+            Ok(1) => {
+                session
+                    .execute(shard, MARK, params![name.as_str(), account, amount])
+                    .await
+            }
+            Ok(rows) => {
+                let _ = session.rollback().await;
+                return refused(txid, format!("{rows} accounts"));
+            }
+            Err(error) => return refused(txid, error.to_string()),
+        };
+        if let Err(error) = marked {
+            return refused(txid, error.to_string());
+        }
+    }
+    session.commit().await
+}
+
+fn refused(txid: Txid, detail: String) -> Outcome {
+    let code = gavel_protocol::RefusalCode::SessionLost;
+    Outcome::Refused {
+        txid,
+        why: gavel_protocol::Refusal::new(code, detail),
+    }
+}
+
+/// Compares what clients were told with the books (I4), asking for the status of what was left
+/// in doubt. Returns how many of each were told.
+pub async fn assert_told_the_truth(gavel: &Gavel, told: &[Told], books: &Books) -> Counts {
+    let mut counts = Counts::default();
+    for Told { txid, outcome } in told {
+        match outcome {
+            Outcome::Committed(_) => {
+                counts.committed += 1;
+                assert!(books.has(*txid), "I4: {txid} was acknowledged and is lost");
+            }
+            Outcome::Aborted { .. } => {
+                counts.aborted += 1;
+                assert!(!books.has(*txid), "I4: {txid} was aborted and is there");
+            }
+            Outcome::Refused { .. } => {
+                counts.refused += 1;
+                assert!(!books.has(*txid), "I4: {txid} was refused and is there");
+            }
+            Outcome::InDoubt { detail, .. } => {
+                counts.in_doubt += 1;
+                match gavel
+                    .status(*txid)
+                    .await
+                    .expect("the status can be asked for")
+                {
+                    gavel_client::Status::Committed => {
+                        assert!(books.has(*txid), "I2: {txid} is recorded and is lost");
+                    }
+                    other => {
+                        assert!(
+                            !books.has(*txid),
+                            "I2: {txid} is there; {other:?}; {detail}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    counts
+}
+
+/// How often clients were told what.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    /// `committed`.
+    pub committed: usize,
+    /// `aborted`.
+    pub aborted: usize,
+    /// `refused`.
+    pub refused: usize,
+    /// `in doubt`.
+    pub in_doubt: usize,
+}
