@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use gavel_coordinator::api::{AuthConfigError, BindError};
 
 use crate::args::{Cli, Command, InDoubtCommand, RetentionCommand, ShardCommand, TxCommand};
 use crate::config::{self, Config, ConfigError};
@@ -26,7 +27,9 @@ pub fn main() -> ExitCode {
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.is::<ConfigError>() {
+    let is_configuration =
+        error.is::<ConfigError>() || error.is::<BindError>() || error.is::<AuthConfigError>();
+    if is_configuration {
         Exit::Usage
     } else {
         Exit::Failure

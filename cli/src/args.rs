@@ -14,7 +14,7 @@ Exit codes:
   1  failed; the message says why
   2  wrong usage or configuration
   3  the transaction is aborted, for good
-  4  the transaction was refused and did nothing; submit it again with the same txid
+  4  the transaction was refused: this submission did nothing, and the txid is still open
   5  in doubt: not known yet, ask again
   6  damage was found: a branch and its decision disagree
 
