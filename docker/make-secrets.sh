@@ -21,6 +21,6 @@ for shard in alpha beta gamma; do
     secret "$shard.superuser" "$(random)"
     secret "$shard.participant" "$(random)"
     secret "$shard.admin_url" "postgres://postgres:$(cat "secrets/$shard.superuser")@db-$shard:5432/bank"
-    secret "$shard.database_url" "postgres://gavel:$(cat "secrets/$shard.participant")@db-$shard:5432/bank"
+    secret "$shard.database_url" "postgres://participant:$(cat "secrets/$shard.participant")@db-$shard:5432/bank"
 done
 echo "docker/secrets/ is ready"
