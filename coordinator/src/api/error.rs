@@ -177,4 +177,16 @@ mod tests {
             assert_eq!(comes_back, code.is_retryable(), "{code}");
         }
     }
+
+    #[test]
+    fn every_code_has_its_line_in_the_docs() {
+        let docs = include_str!("../../../docs/api.md");
+        let refusals = RefusalCode::ALL.iter().map(|code| code.as_str());
+        let aborts = gavel_protocol::AbortCode::ALL
+            .iter()
+            .map(|code| code.as_str());
+        for code in refusals.chain(aborts) {
+            assert!(docs.contains(&format!("| `{code}` |")), "{code}");
+        }
+    }
 }

@@ -155,9 +155,8 @@ async fn malformed_bodies_have_their_codes() {
     };
     let server = Server::start_with(committing(), Authenticator::open(), limits).await;
     let nested = "[".repeat(200);
-    let deep = format!(
-        r#"{{"branches":[{{"shard":"alpha","statements":[{{"sql":"x","params":{nested}"#
-    );
+    let deep =
+        format!(r#"{{"branches":[{{"shard":"alpha","statements":[{{"sql":"x","params":{nested}"#);
     for text in [
         "",
         "{",
