@@ -4,7 +4,7 @@
 
 CARGO ?= cargo
 # Features of the tests: the named crash points are compiled in only for them.
-TEST_FEATURES ?=
+TEST_FEATURES ?= gavel-cli/crash-points
 # More arguments for the test runner, such as a filter: make test NEXTEST_ARGS=lane
 NEXTEST_ARGS ?=
 # How the demo and the benchmarks are compiled; DEMO_PROFILE=release optimises more and takes longer.
@@ -69,7 +69,8 @@ crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
 	@scripts/setup.sh test
 	@for round in $$(seq 1 $(CRASH_LOOP_TIMES)); do \
 	    echo "crash-loop: round $$round of $(CRASH_LOOP_TIMES)"; \
-	    $(CARGO) nextest run --locked -p gavel-tests $(feature_flag) --no-capture -E 'test(crash)' || exit 1; \
+	    $(CARGO) nextest run --locked --workspace $(feature_flag) --no-capture \
+	        -E 'package(gavel-tests) & test(crash)' || exit 1; \
 	done
 
 clean-dev: ## Delete the data of `gavel dev` in DEV_FOLDER
