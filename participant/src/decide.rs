@@ -256,12 +256,7 @@ impl Home<'_> {
     /// is recorded in the same transaction, so it costs no flush of its own.
     async fn abort(&mut self, failure: Failure, also: Vec<usize>) -> Result<Decided, Lost> {
         let own = self.own_abort(&failure);
-        let txids: Vec<Txid> = self
-            .decide
-            .members
-            .iter()
-            .map(|member| member.txid)
-            .collect();
+        let txids: Vec<Txid> = self.submitted().map(|(txid, _)| txid).collect();
         let (decide, limits) = (self.decide, &self.shard.limits);
         let incarnation = decide.incarnation;
         let wait_ms = limits.resolve_lock_timeout_ms;
@@ -332,17 +327,26 @@ impl Home<'_> {
         })
     }
 
+    /// Everybody whose row this decide writes. A member that a branch left out may be known as
+    /// well: it failed because its first try has committed. Without its record the collision
+    /// would have no culprit, and the whole batch would be refused.
+    fn submitted(&self) -> impl Iterator<Item = (Txid, RequestHash)> {
+        let members = self.decide.members.iter();
+        let executed = members.map(|member| (member.txid, member.request_hash));
+        let failed = self.decide.failed.iter();
+        executed.chain(failed.map(|failed| (failed.txid, failed.request_hash)))
+    }
+
     /// R8: what is recorded of the members, compared with what was submitted.
     fn known(&self, transactions: Segment) -> Vec<KnownTxid> {
         let rows = transactions
             .replies
             .into_iter()
             .flat_map(|reply| reply.rows);
-        let members = &self.decide.members;
         rows.filter_map(|row| {
             let txid: Txid = row.first()?.as_deref()?.parse().ok()?;
-            let member = members.iter().find(|member| member.txid == txid)?;
-            let record = read_record(&row, member.request_hash, &self.decide.principal)?;
+            let (_, hash) = self.submitted().find(|(submitted, _)| *submitted == txid)?;
+            let record = read_record(&row, hash, &self.decide.principal)?;
             Some(KnownTxid { txid, record })
         })
         .collect()

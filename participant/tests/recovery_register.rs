@@ -5,11 +5,13 @@ mod recovery_support;
 use gavel_participant::Participant as _;
 use gavel_participant::service_pool::ServiceError;
 use gavel_protocol::message::{
-    Decision, FailedMember, RecordAborts, RecordAnswer, Recorded, RegisterAnswer, StatusAnswer,
+    Decide, Decided, Decision, FailedMember, KnownTxid, Member, RecordAborts, RecordAnswer,
+    Recorded, RegisterAnswer, StatusAnswer, WhyAborted,
 };
 use gavel_protocol::outcome::Status;
 use gavel_protocol::{
-    AbortCode, AbortReason, Incarnation, Principal, RefusalCode, RequestHash, ShardTag, Txid,
+    AbortCode, AbortReason, Incarnation, Isolation, Principal, RefusalCode, RequestHash, ShardTag,
+    Txid,
 };
 use recovery_support::{World, batch, eventually, now_ms, sqlstate};
 
@@ -319,4 +321,50 @@ async fn a_server_that_freezes_or_restarts_is_unreachable_and_comes_back() {
         home.resolve(batch, FIRST).await == abort()
     })
     .await;
+}
+
+/// A repeated submit fails on a branch, because its first try has had its effects. If home could
+/// not say whose row is in the way, the neighbours would be refused with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r8_r10_home_names_a_known_txid_that_a_branch_left_out() {
+    let world = World::start(&["north"]).await;
+    let (peers, _) = world.peers().await;
+    let home = &peers[&NORTH];
+    let alice: Principal = "alice".parse().expect("a principal");
+    let request_hash = RequestHash([1; 32]);
+    let mint = |random| Txid::mint(now_ms(), NORTH, [random; 16]);
+    let decide = |txid, failed| Decide {
+        batch: batch(),
+        incarnation: FIRST,
+        prepared: Vec::new(),
+        principal: alice.clone(),
+        isolation: Isolation::default(),
+        batch_safe: true,
+        members: vec![Member {
+            txid,
+            request_hash,
+            statements: Vec::new().into(),
+        }],
+        failed,
+    };
+    let (repeated, neighbour) = (mint(1), mint(2));
+    let first = home.decide(decide(repeated, Vec::new())).await;
+    assert_eq!(first.decided, Decided::Committed);
+
+    let left_out = FailedMember {
+        txid: repeated,
+        request_hash,
+        reason: AbortReason::new(AbortCode::GuardFailed, "insufficient funds"),
+    };
+    let second = home.decide(decide(neighbour, vec![left_out])).await;
+    let known = KnownTxid {
+        txid: repeated,
+        record: Recorded::Committed,
+    };
+    assert_eq!(
+        second.decided,
+        Decided::Aborted(WhyAborted::Known(vec![known]))
+    );
+    let third = home.decide(decide(neighbour, Vec::new())).await;
+    assert_eq!(third.decided, Decided::Committed);
 }

@@ -12,6 +12,7 @@ pub struct Lane<T> {
     batch_members_max: usize,
     waiting: VecDeque<T>,
     again: VecDeque<Group<T>>,
+    alone_last: bool,
     in_flight: bool,
 }
 
@@ -29,6 +30,7 @@ impl<T> Lane<T> {
             batch_members_max,
             waiting: VecDeque::new(),
             again: VecDeque::new(),
+            alone_last: false,
             in_flight: false,
         }
     }
@@ -65,18 +67,20 @@ impl<T> Lane<T> {
         if self.in_flight {
             return None;
         }
-        let mut batch = match self.again.pop_front() {
-            Some(Group {
-                members,
-                alone: true,
-            }) => {
+        // Those who travel alone take turns with the others: a stream of them, each a batch of
+        // one, would let nobody else through.
+        let others_turn = self.alone_last && !self.waiting.is_empty();
+        let next = match self.again.front() {
+            Some(group) if group.alone && others_turn => None,
+            Some(_) | None => self.again.pop_front(),
+        };
+        self.alone_last = next.as_ref().is_some_and(|group| group.alone);
+        let mut batch = match next {
+            Some(group) if group.alone => {
                 self.in_flight = true;
-                return Some(members);
+                return Some(group.members);
             }
-            Some(Group {
-                members,
-                alone: false,
-            }) => members,
+            Some(group) => group.members,
             None => Vec::new(),
         };
         let room = self.batch_members_max.saturating_sub(batch.len());
@@ -145,6 +149,23 @@ mod tests {
         assert_eq!(lane.poll_batch(), Some(vec![1]));
         lane.on_rest();
         assert_eq!(lane.poll_batch(), Some(vec![2, 9]));
+    }
+
+    #[test]
+    fn r12_a_stream_of_those_who_travel_alone_lets_others_through() {
+        let mut lane = Lane::new(8);
+        for each in [1, 2, 3] {
+            lane.on_submit_alone(each);
+        }
+        lane.on_submit(8);
+        lane.on_submit(9);
+        let mut batches = Vec::new();
+        while let Some(batch) = lane.poll_batch() {
+            batches.push(batch);
+            lane.on_rest();
+        }
+        assert_eq!(batches, [vec![1], vec![8, 9], vec![2], vec![3]]);
+        assert!(lane.is_idle());
     }
 
     #[test]

@@ -60,6 +60,24 @@ fn r10_who_fails_later_at_home_runs_again_alone() {
 }
 
 #[test]
+fn r10_what_a_rehearsal_found_is_not_told() {
+    let mut batch = deciding(4);
+    let why = WhyAborted::Member {
+        index: 0,
+        failure: own(),
+        recorded: false,
+        also: vec![2, 77],
+    };
+    assert_eq!(
+        batch.on(aborted(why)),
+        [Effect::Rollback(A), Effect::RecordAborts(vec![failed(0)])]
+    );
+    batch.on(recorded(&[Recorded::Aborted(guard())]));
+    let again = Effect::RunAgain(vec![alone(&[2]), together(&[1, 3])]);
+    assert_eq!(batch.on(done(A)), [again, Effect::Rest]);
+}
+
+#[test]
 fn r10_the_only_member_failing_at_home_is_told_once_recorded() {
     let mut batch = deciding(1);
     assert_eq!(

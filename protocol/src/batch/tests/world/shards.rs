@@ -231,11 +231,12 @@ impl Shards {
         for (index, who) in members.iter().enumerate() {
             if let Err(failure) = self.run(HOME, *who, &members[..index]) {
                 let recorded = self.record_if_only(members, &failure);
+                let later = (index + 1)..members.len();
                 return Err(WhyAborted::Member {
                     index,
                     failure,
                     recorded,
-                    also: Vec::new(),
+                    also: later.filter(|_| tape.one_in(3)).collect(),
                 });
             }
         }
