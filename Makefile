@@ -60,7 +60,7 @@ bench: ## Measure side by side against hand-written two-phase commit; writes doc
 	$(CARGO) build --locked --profile $(BENCH_PROFILE) -p gavel-cli -p gavel-bench
 	target/$(BENCH_PROFILE)/gavel-bench
 
-bench-quick: ## The same in a minute, for comparing two builds; writes nothing
+bench-quick: ## The same in about two minutes, for comparing two builds; writes nothing
 	@scripts/setup.sh run
 	$(CARGO) build --locked --profile $(BENCH_PROFILE) -p gavel-cli -p gavel-bench
 	target/$(BENCH_PROFILE)/gavel-bench --quick
