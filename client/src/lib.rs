@@ -8,13 +8,13 @@
 //! let gavel = Gavel::connect(["http://127.0.0.1:7400"]).await?;
 //! let outcome = gavel
 //!     .transaction()
-//!     .on("shard_1")
+//!     .on("alpha")
 //!     .execute(
 //!         "update account set balance = balance - $1 where id = $2 and balance >= $1",
 //!         params![100, "alice"],
 //!     )
 //!     .expect_rows(1)
-//!     .on("shard_2")
+//!     .on("beta")
 //!     .execute(
 //!         "update account set balance = balance + $1 where id = $2",
 //!         params![100, "bob"],
