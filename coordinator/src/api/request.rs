@@ -161,7 +161,7 @@ mod tests {
         let texts: Vec<_> = values.into_iter().map(param).collect();
         let expected = [
             Some("12345678901234567890.123456789"),
-            Some("1e400"),
+            Some("1e+400"),
             Some("-0.10"),
             Some("true"),
             None,
