@@ -8,12 +8,13 @@ use crate::failure::{self, Place};
 use crate::pg::{Pipeline, Reply, Segment};
 
 /// Pins what a vote or a decision depends on, right before it (R11): the role that owns the
-/// prepared transaction (facts 9), a synchronous commit (facts 6), and no timeout that could
-/// cancel it (facts 2).
+/// prepared transaction (facts 9), a synchronous commit (facts 6), no timeout that could cancel it,
+/// and warnings, which are half of the answer (facts 2).
 pub const PIN: &str = "SELECT set_config('role', 'none', true), \
      set_config('synchronous_commit', 'on', true), \
      set_config('statement_timeout', '0', true), \
-     set_config('lock_timeout', '0', true)";
+     set_config('lock_timeout', '0', true), \
+     set_config('client_min_messages', 'warning', true)";
 
 /// Adds a member's statements to a pipeline.
 pub fn add(pipeline: &mut Pipeline<'_>, statements: &[Statement], limits: &Limits) {

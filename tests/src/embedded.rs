@@ -28,6 +28,7 @@ pub struct Embedded {
     pub limits: Limits,
     /// A coordinator.
     pub coordinator: Coordinator,
+    urls: Vec<String>,
 }
 
 impl Embedded {
@@ -42,30 +43,36 @@ impl Embedded {
         limits: Limits,
         change: impl Fn(Options) -> Options,
     ) -> Self {
-        let names: Vec<String> = (1..=count).map(|tag| format!("shard_{tag}")).collect();
+        let names: Vec<String> = (0..count).map(|index| name(index).to_string()).collect();
         let options: Vec<Options> = names
             .iter()
             .map(|name| change(Options::for_tests(name)))
             .collect();
         let cluster = Cluster::temporary_with(&options).expect("start the servers");
-        let mut participants = Vec::new();
+        let mut urls = Vec::new();
         for (index, server) in cluster.servers().iter().enumerate() {
-            let database_url = bank::create(server);
-            let tag = u16::try_from(index + 1).expect("few shards");
+            urls.push(bank::create(server));
             let claim = IdentityClaim {
                 deployment: DEPLOYMENT.to_owned(),
                 shard: names[index].clone(),
-                tag,
+                tag: tag(index).0,
                 participant_role: Some(bank::ROLE.to_owned()),
             };
-            gavel_migrations::migrate(&server.url(bank::DATABASE), &claim)
-                .await
-                .expect("migrate");
+            let migrated = gavel_migrations::migrate(&server.url(bank::DATABASE), &claim).await;
+            migrated.expect("migrate");
+        }
+        Self::open(cluster, urls, limits).await
+    }
+
+    /// Opens participants and a coordinator over shards that exist.
+    async fn open(cluster: Cluster, urls: Vec<String>, limits: Limits) -> Self {
+        let mut participants = Vec::new();
+        for (index, database_url) in urls.iter().enumerate() {
             let config = ShardConfig {
                 deployment: DEPLOYMENT.parse().expect("a name"),
-                name: names[index].parse().expect("a name"),
-                tag: ShardTag(tag),
-                database_url,
+                name: name(index),
+                tag: tag(index),
+                database_url: database_url.clone(),
                 limits: limits.clone(),
             };
             participants.push(
@@ -81,21 +88,32 @@ impl Embedded {
         for participant in &participants {
             participant.start(directory.clone());
         }
-        let named = names.iter().zip(&participants);
-        let shards =
-            ShardMap::new(named.map(|(name, each)| (name.parse().expect("a name"), each.tag())))
-                .expect("names and tags differ");
+        let shards = ShardMap::new((0..urls.len()).map(|index| (name(index), tag(index))));
+        let shards = shards.expect("names and tags differ");
         let coordinator = Coordinator::start(shards.clone(), directory.clone(), limits.clone());
-        let embedded = Self {
+        wait_until_ready(&coordinator).await;
+        Self {
             cluster,
             participants,
             directory,
             shards,
             limits,
             coordinator,
-        };
-        wait_until_ready(&embedded.coordinator).await;
-        embedded
+            urls,
+        }
+    }
+
+    /// Ends participants and coordinator without a word, and opens new ones over the same shards.
+    pub async fn restart(self) -> Self {
+        let Self {
+            cluster,
+            limits,
+            coordinator,
+            urls,
+            ..
+        } = self;
+        coordinator.shut_down(Duration::ZERO).await;
+        Self::open(cluster, urls, limits).await
     }
 
     /// One more coordinator over the same shards.
@@ -140,6 +158,14 @@ impl Embedded {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+fn tag(index: usize) -> ShardTag {
+    ShardTag(u16::try_from(index + 1).expect("few shards"))
+}
+
+fn name(index: usize) -> gavel_protocol::ShardName {
+    format!("shard_{}", index + 1).parse().expect("a name")
 }
 
 /// A submission by the local principal that waits until it is applied.

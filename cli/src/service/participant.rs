@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gavel_participant::retention;
 use gavel_participant::serve::ParticipantServer;
 use gavel_participant::{Directory, LocalParticipant, Participant};
 use serde_json::json;
@@ -41,8 +40,7 @@ pub(crate) async fn run(
     let listener = listen(config, address, true).await?;
     let myself: Arc<dyn Participant> = Arc::new(participant.clone());
     let everybody = Directory::new(peers.into_iter().chain([myself.clone()]));
-    participant.start(everybody.clone());
-    let _retention = retention::start(participant.service_pool().clone(), shard.tag, everybody);
+    participant.start(everybody);
     let server = ParticipantServer::new(myself, &config.limits);
     let shutdown = server.shutdown();
     let mut serving = tokio::spawn(server.serve(listener));

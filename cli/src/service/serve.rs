@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use gavel_participant::{Directory, Participant, retention};
+use gavel_participant::{Directory, Participant};
 
 use super::coordinator;
 use super::late::LateParticipant;
@@ -30,17 +30,15 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
         let directory = directory.clone();
         async move {
             let participant = open(config, shard).await?;
-            participant.start(directory.clone());
-            let pool = participant.service_pool().clone();
-            let retention = retention::start(pool, shard.tag, directory);
+            participant.start(directory);
             tracing::info!(shard = %shard.name, "participant serves");
             late.set(participant);
-            anyhow::Ok(retention)
+            anyhow::Ok(())
         }
     }));
     // A shard that is down does not keep the others waiting.
     let opening = async {
-        let _retention = opening.await?;
+        opening.await?;
         std::future::pending().await
     };
     tokio::select! {

@@ -1,0 +1,160 @@
+//! Faults from outside, under load: servers killed, a coordinator frozen, no coordinator left.
+
+use std::time::{Duration, Instant};
+
+use gavel_devkit::Role;
+use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN};
+use gavel_tests::load::{Load, assert_told_the_truth};
+use local_postgres::Mode;
+
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Waits until a branch is prepared, so that the fault strikes something (a fault that misses
+/// proves nothing).
+async fn until_prepared(fleet: &Fleet) {
+    let started = Instant::now();
+    while fleet.prepared().is_empty() {
+        assert!(
+            started.elapsed() < READY_WITHIN,
+            "nothing was ever seen prepared"
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_killed_under_load_lose_nothing() {
+    let fleet = Fleet::start();
+    let gavel = fleet.client().await;
+    let load = Load::start(&gavel, 6, fleet.data_shards(), None);
+    for server in &fleet.dev.servers()[..2] {
+        for immediate in [false, true] {
+            until_prepared(&fleet).await;
+            tokio::task::block_in_place(|| {
+                if immediate {
+                    server.stop(Mode::Immediate).expect("stop the server");
+                } else {
+                    server.kill9().expect("kill the server");
+                }
+                server.start().expect("start the server again");
+                server.wait_ready().expect("the server is back");
+            });
+            fleet
+                .dev
+                .wait_ready(READY_WITHIN)
+                .expect("everybody is back");
+        }
+    }
+    until_prepared(&fleet).await;
+    let told = load.stop().await;
+    fleet.wait_resolved(RESOLVED_WITHIN).await;
+    let books = fleet.books();
+    books.assert_sound(3);
+    let counts = assert_told_the_truth(&gavel, &told, &books).await;
+    assert!(counts.committed > 0, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_coordinator_the_participants_resolve() {
+    let fleet = Fleet::start();
+    let gavel = fleet.client().await;
+    // Both die right after they know of a decision, so that committed branches are left behind.
+    for index in 0..2 {
+        fleet.arm(Role::Coordinator(index), "coordinator.decide.answered@5");
+    }
+    fleet.dev.wait_ready(READY_WITHIN).expect("ready");
+    let load = Load::start(&gavel, 6, fleet.data_shards(), None);
+    for index in 0..2 {
+        let died = tokio::task::block_in_place(|| {
+            fleet.dev.wait_exit(Role::Coordinator(index), READY_WITHIN)
+        });
+        died.expect("the coordinator reached the point");
+    }
+    let resolved = fleet.wait_resolved(RESOLVED_WITHIN).await;
+    println!("at rest {resolved:.1?} after the last coordinator died");
+    // Their answers come from the books once a coordinator is back.
+    fleet
+        .dev
+        .restart(Role::Coordinator(0))
+        .expect("one coordinator comes back");
+    let told = load.stop().await;
+    fleet.wait_resolved(RESOLVED_WITHIN).await;
+    let books = fleet.books();
+    books.assert_sound(3);
+    assert_told_the_truth(&gavel, &told, &books).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_coordinator_is_resolved_by_others_and_changes_nothing_when_it_wakes() {
+    let fleet = Fleet::start();
+    let gavel = fleet.client().await;
+    let load = Load::start(&gavel, 6, fleet.data_shards(), None);
+    let frozen = Role::Coordinator(0);
+    for _ in 0..3 {
+        // Freeze it while one of its branches is prepared.
+        let started = Instant::now();
+        loop {
+            until_prepared(&fleet).await;
+            fleet.dev.pause(frozen).expect("freeze");
+            if !fleet.prepared().is_empty() {
+                break;
+            }
+            fleet.dev.resume(frozen).expect("wake");
+            assert!(
+                started.elapsed() < READY_WITHIN,
+                "nothing was prepared when it froze"
+            );
+        }
+        // The other coordinator's traffic goes on, so ask only for what is prepared now.
+        let stuck = fleet.prepared();
+        let deadline = Instant::now() + RESOLVED_WITHIN;
+        while fleet.prepared().iter().any(|gid| stuck.contains(gid)) {
+            assert!(
+                Instant::now() < deadline,
+                "still prepared: {:?}",
+                fleet.prepared()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        fleet.dev.resume(frozen).expect("wake");
+    }
+    let told = load.stop().await;
+    fleet.wait_resolved(RESOLVED_WITHIN).await;
+    let books = fleet.books();
+    books.assert_sound(3);
+    assert_told_the_truth(&gavel, &told, &books).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_home_delays_nobody_but_its_own() {
+    let fleet = Fleet::start();
+    let gavel = fleet.client().await;
+    let own = Load::start(&gavel, 3, fleet.data_shards(), Some("decisions"));
+    until_prepared(&fleet).await;
+    let home = &fleet.dev.servers()[2];
+    tokio::task::block_in_place(|| home.kill9().expect("kill the home"));
+    let others = Load::start(&gavel, 3, fleet.data_shards(), None);
+    let deadline = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let told_others = others.stop().await;
+    tokio::task::block_in_place(|| {
+        home.start().expect("start the home again");
+        home.wait_ready().expect("the home is back");
+    });
+    let told_own = own.stop().await;
+    fleet
+        .dev
+        .wait_ready(READY_WITHIN)
+        .expect("everybody is back");
+    fleet.wait_resolved(RESOLVED_WITHIN).await;
+    let books = fleet.books();
+    books.assert_sound(3);
+    assert_told_the_truth(&gavel, &told_own, &books).await;
+    let others = assert_told_the_truth(&gavel, &told_others, &books).await;
+    assert!(
+        others.committed > 20,
+        "another home's transactions were held up: {others:?}"
+    );
+}
