@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use gavel_client::{Outcome, params};
@@ -12,7 +12,7 @@ use serde_json::{Number, json};
 use uuid::Uuid;
 
 use crate::bank::Bank;
-use crate::body::{self, Body};
+use crate::body::{self, Body, IdPath};
 use crate::error::{ApiError, ErrorCode};
 use crate::outcome;
 
@@ -102,9 +102,9 @@ async fn insert(bank: &Bank, account: Account) -> Result<Response, ApiError> {
 /// Shows an account.
 pub(crate) async fn show(
     State(bank): State<Arc<Bank>>,
-    Path(id): Path<String>,
+    path: IdPath,
 ) -> Result<Json<Account>, ApiError> {
-    let id = body::account_id(&id)?;
+    let id = body::account_id(&body::id_text(path))?;
     let shard = bank.shard_of(id);
     let row: Option<(Option<String>, i64, i64)> =
         sqlx::query_as("SELECT owner, balance, initial_balance FROM accounts WHERE id = $1")

@@ -1,7 +1,8 @@
 //! Reading request bodies, with a code of its own for every way in which they can be wrong.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::Path;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::Number;
@@ -12,6 +13,14 @@ use crate::error::{ApiError, ErrorCode};
 
 /// What the body extractor hands over.
 pub(crate) type Body = Result<Bytes, BytesRejection>;
+
+/// What the path extractor hands over.
+pub(crate) type IdPath = Result<Path<String>, PathRejection>;
+
+/// The id in a path. One that is not even text becomes the empty one, which is no id either.
+pub(crate) fn id_text(path: IdPath) -> String {
+    path.map(|Path(id)| id).unwrap_or_default()
+}
 
 /// The body as `T`. The content type does not matter: there is only JSON here.
 pub(crate) fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {

@@ -16,7 +16,7 @@ mod work;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use gavel_client::{AbortCode, Outcome, Reason, RefusalCode, Txid};
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::accounts;
 use crate::bank::Bank;
-use crate::body::Body;
+use crate::body::{self, Body, IdPath};
 use crate::error::{ApiError, ErrorCode};
 use crate::outcome;
 use work::Check;
@@ -124,9 +124,9 @@ pub(crate) async fn submit(
 /// Shows a transfer.
 pub(crate) async fn show(
     State(bank): State<Arc<Bank>>,
-    Path(id): Path<String>,
+    path: IdPath,
 ) -> Result<Response, ApiError> {
-    let txid: Txid = id.parse().map_err(|_| {
+    let txid: Txid = body::id_text(path).parse().map_err(|_| {
         let message = "a transfer's id is the `id` that `POST /transfers` returned";
         ApiError::new(ErrorCode::InvalidTransferId, message)
     })?;
