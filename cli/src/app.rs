@@ -44,7 +44,7 @@ fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
             block_on(commands::dev::run(args, output))
         }
         Command::Demo(args) => {
-            logging::start(cli, None)?;
+            logging::start_quiet(cli)?;
             block_on(commands::demo::run(args, output))
         }
         _ => {

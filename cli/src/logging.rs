@@ -14,6 +14,18 @@ use crate::config::{LogConfig, LogFormat};
 /// A level that cannot be understood.
 pub(crate) fn start(cli: &Cli, config: Option<&LogConfig>) -> anyhow::Result<()> {
     let fallback = config.map_or("info", |log| log.level.as_str());
+    start_at(cli, config, fallback)
+}
+
+/// The same for a command that tells its own story: without `--log-level`, errors only.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_quiet(cli: &Cli) -> anyhow::Result<()> {
+    start_at(cli, None, "error")
+}
+
+fn start_at(cli: &Cli, config: Option<&LogConfig>, fallback: &str) -> anyhow::Result<()> {
     let level = cli.log_level.as_deref().unwrap_or(fallback);
     let filter = EnvFilter::try_new(level).with_context(|| {
         format!("`{level}` is not a log level: use error, warn, info, debug or trace")

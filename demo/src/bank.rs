@@ -17,8 +17,8 @@ use uuid::Uuid;
 use crate::error::ApiError;
 use crate::placement::Placement;
 
-/// Reads are short: a few connections per shard serve hundreds of clients.
-const CONNECTIONS_PER_SHARD_MAX: u32 = 8;
+/// Reads are short, and a key that is written waits for one flush, which many share.
+const CONNECTIONS_PER_SHARD_MAX: u32 = 16;
 /// A request that cannot have a connection by then is refused; it can be repeated.
 const CONNECTION_WAIT: Duration = Duration::from_secs(3);
 /// Between two tries to reach a shard at start.

@@ -7,8 +7,8 @@ use gavel_protocol::Gid;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-/// A server that is down is noticed by then.
-const CONNECTION_WAIT: Duration = Duration::from_millis(500);
+/// For a machine that is busy with other things, and a server that is just recovering.
+const CONNECTION_WAIT: Duration = Duration::from_secs(20);
 
 /// All shards.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ pub use report::DemoReport;
 use kills::Kills;
 use load::Load;
 use show::Show;
-use stage::Stage;
+use stage::{Folder, Stage};
 use watch::Watch;
 
 /// Load before the first kill and between kills, for the numbers on the screen to settle.
@@ -73,20 +73,25 @@ impl DemoOptions {
 /// is no error but part of the report: see [`DemoReport::is_right`].
 pub async fn run_demo(options: DemoOptions) -> anyhow::Result<DemoReport> {
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
+    let show = Show::new(options.quiet);
+    let folder = Folder::new(&options)?;
+    let played = tokio::select! {
         // Boxed: the whole story is one large future.
-        report = Box::pin(play(options)) => report,
+        played = Box::pin(play(&options, &folder, &show)) => played,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
         _ = terminate.recv() => anyhow::bail!("terminated"),
+    };
+    if !played.as_ref().is_ok_and(DemoReport::is_right) {
+        folder.keep(&show);
     }
+    played
 }
 
-async fn play(options: DemoOptions) -> anyhow::Result<DemoReport> {
+async fn play(options: &DemoOptions, folder: &Folder, show: &Show) -> anyhow::Result<DemoReport> {
     let began = Instant::now();
-    let show = Show::new(options.quiet);
-    introduce(&show);
-    let stage = Stage::start(&options, &show).await?;
-    let accounts = load::open_accounts(stage.api(), options.accounts, &show)
+    introduce(show);
+    let stage = Stage::start(options, folder, show).await?;
+    let accounts = load::open_accounts(stage.api(), options.accounts, show)
         .await
         .context("the accounts could not be opened")?;
     let money_before = stage.direct.money().await?;
@@ -104,7 +109,7 @@ async fn play(options: DemoOptions) -> anyhow::Result<DemoReport> {
          another: each must happen on both, or on neither.",
     );
     sleep(CALM).await;
-    let kills = Kills::new(&stage, &watch, &show);
+    let kills = Kills::new(&stage, &watch, show);
     let mut blows = Vec::new();
     blows.push(kills.participant().await?);
     sleep(CALM).await;
@@ -130,8 +135,9 @@ async fn play(options: DemoOptions) -> anyhow::Result<DemoReport> {
         longest_in_doubt,
         began.elapsed(),
     );
-    report.print(&show);
-    stage.end(report.is_right(), &show).await?;
+    report.print(show);
+    drop(watch);
+    stage.stop().await?;
     Ok(report)
 }
 

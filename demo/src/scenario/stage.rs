@@ -30,20 +30,21 @@ pub(super) struct Stage {
     pub(super) direct: Arc<Direct>,
     api: String,
     server: JoinHandle<std::io::Result<()>>,
-    folder: PathBuf,
-    temporary: Option<TempDir>,
 }
 
 impl Stage {
-    pub(super) async fn start(options: &DemoOptions, show: &Show) -> anyhow::Result<Self> {
-        let (folder, temporary) = folder(options)?;
+    pub(super) async fn start(
+        options: &DemoOptions,
+        folder: &Folder,
+        show: &Show,
+    ) -> anyhow::Result<Self> {
         show.step(
             "Starting",
             "Three PostgreSQL servers, a participant beside each, a coordinator, and the bank's \
              API. Everything listens on this machine only.",
         );
         let began = Instant::now();
-        let mut dev_options = Options::new(&folder, &options.executable);
+        let mut dev_options = Options::new(&folder.path, &options.executable);
         dev_options.shards = Some(3);
         let dev = spawn_blocking(move || Dev::start(&dev_options)).await??;
         let direct = Direct::new(dev.shards())?;
@@ -53,14 +54,12 @@ impl Stage {
             began.elapsed().as_secs_f64()
         ));
         show.fact(&format!("Bank: {api} (try: curl {api}/audit)"));
-        show.fact(&format!("Data and logs: {}", folder.display()));
+        show.fact(&format!("Data and logs: {}", folder.path.display()));
         Ok(Self {
             dev: Arc::new(dev),
             direct: Arc::new(direct),
             api,
             server,
-            folder,
-            temporary,
         })
     }
 
@@ -69,36 +68,47 @@ impl Stage {
         &self.api
     }
 
-    /// Stops everything. The data of a demo that went wrong is kept, to be looked into.
-    pub(super) async fn end(self, is_right: bool, show: &Show) -> anyhow::Result<()> {
+    /// Stops everything.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
         self.server.abort();
         self.direct.close().await;
         let dev = Arc::into_inner(self.dev).context("the servers are still in use")?;
         spawn_blocking(|| dev.stop()).await??;
-        if let Some(temporary) = self.temporary
-            && !is_right
-        {
-            let _kept = temporary.keep();
-            show.bad(&format!(
-                "Data and logs are kept in {}",
-                self.folder.display()
-            ));
-        }
         Ok(())
     }
 }
 
-fn folder(options: &DemoOptions) -> anyhow::Result<(PathBuf, Option<TempDir>)> {
-    if let Some(folder) = &options.folder {
-        return Ok((folder.clone(), None));
+/// Where everything is kept.
+pub(super) struct Folder {
+    path: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl Folder {
+    pub(super) fn new(options: &DemoOptions) -> anyhow::Result<Self> {
+        if let Some(path) = options.folder.clone() {
+            let temporary = None;
+            return Ok(Self { path, temporary });
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix("gavel-demo-")
+            // The servers may run as another account, which has to pass through here.
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()
+            .context("cannot create a temporary folder")?;
+        Ok(Self {
+            path: temporary.path().to_path_buf(),
+            temporary: Some(temporary),
+        })
     }
-    let temporary = tempfile::Builder::new()
-        .prefix("gavel-demo-")
-        // The servers may run as another account, which has to pass through here.
-        .permissions(Permissions::from_mode(0o755))
-        .tempdir()
-        .context("cannot create a temporary folder")?;
-    Ok((temporary.path().to_path_buf(), Some(temporary)))
+
+    /// Keeps the data of a demo that went wrong, to be looked into.
+    pub(super) fn keep(self, show: &Show) {
+        if let Some(temporary) = self.temporary {
+            let kept = temporary.keep();
+            show.bad(&format!("Data and logs are kept in {}", kept.display()));
+        }
+    }
 }
 
 async fn start_api(dev: &Dev) -> anyhow::Result<(String, JoinHandle<std::io::Result<()>>)> {
