@@ -4,6 +4,7 @@
 //! looked at, and only if the moment is right the blow falls; otherwise the process goes on and
 //! is frozen again a little later. What was really hit is looked up and printed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gavel_devkit::Role;
@@ -38,6 +39,9 @@ pub(super) struct Blow {
     pub(super) branches_left: usize,
     /// From the kill until the last of them was resolved, in seconds.
     pub(super) resolved_after_s: f64,
+    /// From the kill until the victim was running again, in seconds; none if everything was
+    /// resolved without it.
+    pub(super) back_after_s: Option<f64>,
     /// What went wrong, if something did.
     pub(super) problems: Vec<String>,
 }
@@ -75,9 +79,10 @@ impl<'a> Kills<'a> {
         }
         sleep(DOWN).await;
         self.stage.dev.spawn(role, &[])?;
+        let back = Some(Instant::now());
         self.show
             .fact("The participant is started again. It looks for what it left behind.");
-        self.aftermath(victim, hit, killed).await
+        self.aftermath(victim, hit, killed, back).await
     }
 
     /// Kills a PostgreSQL server that holds prepared branches.
@@ -93,16 +98,20 @@ impl<'a> Kills<'a> {
             .aim(role, &[shard], |branches| !branches.is_empty())
             .await?;
         let killed = Instant::now();
-        let dev = std::sync::Arc::clone(&self.stage.dev);
+        let dev = Arc::clone(&self.stage.dev);
         spawn_blocking(move || dev.servers()[shard].kill9()).await??;
         self.stage.dev.resume(role)?;
         self.describe(&victim, &hit);
         sleep(DOWN).await;
-        let dev = std::sync::Arc::clone(&self.stage.dev);
+        let dev = Arc::clone(&self.stage.dev);
         spawn_blocking(move || dev.servers()[shard].start()).await??;
-        self.show
-            .fact("The server is started again. PostgreSQL recovers what was on disk.");
-        self.aftermath(victim, hit, killed).await
+        let back = Instant::now();
+        self.show.fact(&format!(
+            "The server is up again {:.1} s after the kill; PostgreSQL has recovered what was on \
+             disk.",
+            (back - killed).as_secs_f64()
+        ));
+        self.aftermath(victim, hit, killed, Some(back)).await
     }
 
     /// Kills the only coordinator between a decision and its being carried out.
@@ -123,7 +132,7 @@ impl<'a> Kills<'a> {
         self.describe(&victim, &hit);
         self.show.fact("No coordinator is running now.");
         self.watch.wait_ended(&hit, RESOLVE_LIMIT).await;
-        let blow = self.aftermath(victim, hit, killed).await?;
+        let blow = self.aftermath(victim, hit, killed, None).await?;
         self.stage.dev.spawn(role, &[])?;
         self.show
             .fact("A new coordinator is started. It has nothing to read: it keeps nothing.");
@@ -190,12 +199,14 @@ impl<'a> Kills<'a> {
         victim: String,
         hit: Vec<Branch>,
         killed: Instant,
+        back: Option<Instant>,
     ) -> anyhow::Result<Blow> {
         let all_ended = self.watch.wait_ended(&hit, RESOLVE_LIMIT).await;
         let mut blow = Blow {
             victim,
             branches_left: hit.len(),
             resolved_after_s: 0.0,
+            back_after_s: back.map(|back| (back - killed).as_secs_f64()),
             problems: Vec::new(),
         };
         if !all_ended {

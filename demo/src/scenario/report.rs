@@ -72,7 +72,7 @@ impl DemoReport {
     pub(super) fn print(&self, show: &Show) {
         show.line("");
         for (name, value, remark) in self.rows() {
-            show.line(&format!("  {name:<38}{value:>16}  {remark}"));
+            show.line(&format!("  {name:<32}{value:>14}  {remark}"));
         }
         show.line("");
         for problem in &self.problems {
@@ -86,8 +86,11 @@ impl DemoReport {
         }
     }
 
-    fn rows(&self) -> Vec<(&'static str, String, String)> {
-        let count = |name, number, remark: &str| (name, thousands(number), remark.to_owned());
+    fn rows(&self) -> Vec<(String, String, String)> {
+        let count = |name: &str, number, remark: &str| {
+            (name.to_owned(), thousands(number), remark.to_owned())
+        };
+        let other = |name: &str, value, remark: &str| (name.to_owned(), value, remark.to_owned());
         let found = &self.found;
         let mut rows = vec![
             count("transfers committed", self.committed, ""),
@@ -97,23 +100,19 @@ impl DemoReport {
             count("answers \"not now\" or none", self.refused_answers, ""),
             count("kills survived", self.kills.len() as u64, ""),
         ];
-        for blow in &self.kills {
-            let remark = format!("{} left prepared", blow.branches_left);
+        for (index, blow) in self.kills.iter().enumerate() {
+            let name = format!("  kill {} resolved after", index + 1);
             let after = format!("{:.1} s", blow.resolved_after_s);
-            rows.push((
-                "  resolved after the kill",
-                after,
-                format!("{}: {remark}", blow.victim),
-            ));
+            rows.push((name, after, blow.remark()));
         }
         let longest = format!("{:.1} s", self.longest_in_doubt_s);
-        rows.push((
+        rows.push(other(
             "longest in doubt",
             longest,
-            "measured on the databases".to_owned(),
+            "measured on the databases",
         ));
-        rows.push(("money before", money(self.money_before), String::new()));
-        rows.push(("money after", money(found.money_after), String::new()));
+        rows.push(other("money before", money(self.money_before), "by SQL"));
+        rows.push(other("money after", money(found.money_after), "by SQL"));
         rows.extend([
             count(
                 "acknowledged transfers missing",
@@ -123,12 +122,19 @@ impl DemoReport {
             count("transfers on one side only", found.half, ""),
             count("branches left prepared", found.left_prepared, ""),
         ]);
-        rows.push((
-            "the demo took",
-            format!("{:.0} s", self.took_s),
-            String::new(),
-        ));
+        rows.push(other("the demo took", format!("{:.0} s", self.took_s), ""));
         rows
+    }
+}
+
+impl Blow {
+    /// What the resolution waited for.
+    fn remark(&self) -> String {
+        let branches = self.branches_left;
+        match self.back_after_s {
+            Some(back) => format!("{branches} in doubt; back up after {back:.1} s"),
+            None => format!("{branches} in doubt; without a coordinator"),
+        }
     }
 }
 
