@@ -151,7 +151,12 @@ impl<'a> Kills<'a> {
             self.stage.dev.pause(role)?;
             sleep(SETTLE).await;
             let branches = self.branches(shards).await?;
-            if wanted(&branches) || Instant::now() > deadline {
+            let is_wanted = wanted(&branches);
+            if !is_wanted && Instant::now() > deadline {
+                self.show
+                    .fact("The right moment did not come in 10 s; the blow falls now.");
+            }
+            if is_wanted || Instant::now() > deadline {
                 self.watch.follow(&branches);
                 return Ok(branches);
             }
