@@ -23,6 +23,9 @@ macro_rules! error_codes {
         }
 
         impl ErrorCode {
+            /// Every code, for documentation and tests.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
             /// The stable spelling.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
@@ -83,7 +86,7 @@ error_codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// Too many requests at once.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE;
-    /// Nothing was done because something is down or busy; repeat the same request.
+    /// This request did nothing because something is down or busy; repeat it.
     Unavailable = "unavailable", SERVICE_UNAVAILABLE;
     /// A defect, here or in the set-up.
     Internal = "internal", INTERNAL_SERVER_ERROR;
@@ -168,5 +171,19 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, after);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented_with_its_status() {
+        let page = include_str!("../../docs/demo.md");
+        for code in ErrorCode::ALL {
+            let row = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
+            assert!(page.contains(&row), "docs/demo.md lacks {row}");
+        }
     }
 }

@@ -7,9 +7,13 @@ use gavel_client::{Refusal, RefusalCode};
 use crate::error::{ApiError, ErrorCode};
 
 /// A submission that did nothing. Its txid is still open, so the same request can be repeated.
+/// It says nothing about an earlier request under the same key.
 pub(crate) fn refused(why: &Refusal) -> ApiError {
     if why.is_retryable() {
-        return ApiError::new(ErrorCode::Unavailable, format!("nothing was done: {why}"));
+        return ApiError::new(
+            ErrorCode::Unavailable,
+            format!("this request did nothing: {why}"),
+        );
     }
     match why.code {
         RefusalCode::TxidTooOld => ApiError::new(

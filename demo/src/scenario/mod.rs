@@ -73,6 +73,7 @@ impl DemoOptions {
 /// is no error but part of the report: see [`DemoReport::is_right`].
 pub async fn run_demo(options: DemoOptions) -> anyhow::Result<DemoReport> {
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let show = Show::new(options.quiet);
     let folder = Folder::new(&options)?;
     let played = tokio::select! {
@@ -80,6 +81,7 @@ pub async fn run_demo(options: DemoOptions) -> anyhow::Result<DemoReport> {
         played = Box::pin(play(&options, &folder, &show)) => played,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
         _ = terminate.recv() => anyhow::bail!("terminated"),
+        _ = hang_up.recv() => anyhow::bail!("the terminal is gone"),
     };
     if !played.as_ref().is_ok_and(DemoReport::is_right) {
         folder.keep(&show);
