@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gavel_participant::Directory;
 use gavel_protocol::message::{
-    FailedMember, InDoubtBranch, RecordAborts, RecordAnswer, StatusAnswer,
+    FailedMember, Finished, InDoubtBranch, RecordAborts, RecordAnswer, StatusAnswer,
 };
 use gavel_protocol::outcome::Status;
 use gavel_protocol::{
@@ -290,7 +290,18 @@ impl Engine for Coordinator {
             return Err(Refusal::new(RefusalCode::UnknownShard, message));
         };
         match participant.resolve_now(gid).await {
-            Ok(finished) => Ok(format!("{finished:?}")),
+            Ok(Finished::Done) => Ok("resolved".to_owned()),
+            Ok(Finished::Busy) => Err(Refusal::new(
+                RefusalCode::ShardUnavailable,
+                "somebody else is finishing it, or it waits for replication: look again",
+            )),
+            Ok(Finished::Damaged { detail }) => Err(Refusal::new(
+                RefusalCode::InvalidRequest,
+                format!("DAMAGE: {detail}; it is recorded, see `gavel audit`"),
+            )),
+            Ok(Finished::Unknown { detail }) => {
+                Err(Refusal::new(RefusalCode::ShardUnavailable, detail))
+            }
             Err(error) => Err(Refusal::new(
                 RefusalCode::ShardUnavailable,
                 error.to_string(),

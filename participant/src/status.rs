@@ -259,7 +259,11 @@ mod tests {
         assert_eq!(row(None).recorded(&alice, &other), Recorded::OtherContent);
         assert_eq!(row(None).recorded(&bob, &same), Recorded::OtherPrincipal);
         let asked = AbortReason::new(AbortCode::AbortedByRequest, "lost patience");
-        let aborted = row(Some(asked.clone()));
+        // An abort by request is recorded for any content.
+        let aborted = TransactionRow {
+            request_hash: RequestHash::ANY.0.to_vec(),
+            ..row(Some(asked.clone()))
+        };
         assert_eq!(aborted.recorded(&alice, &other), Recorded::Aborted(asked));
     }
 

@@ -78,6 +78,14 @@ impl Fleet {
             .expect("connect")
     }
 
+    /// A client of one coordinator.
+    pub async fn client_of(&self, coordinator: usize) -> Gavel {
+        let url = self.dev.coordinator_urls().swap_remove(coordinator);
+        Gavel::connect_with([url], load::options())
+            .await
+            .expect("connect")
+    }
+
     /// Names of the two data shards.
     pub fn data_shards(&self) -> [&'static str; 2] {
         let mut names = self

@@ -168,7 +168,12 @@ async fn run(fleet: &Fleet, case: &Case, home: Option<&'static str>) -> (Counts,
         .dev
         .wait_ready(HIT_WITHIN)
         .expect("everybody is ready with points armed");
-    let gavel = fleet.client().await;
+    // What must die first may be reached by either coordinator's batches; the point itself
+    // only by this one's.
+    let gavel = match (case.role, case.first) {
+        (Role::Coordinator(index), Some(_)) => fleet.client_of(index).await,
+        _ => fleet.client().await,
+    };
     let load = Load::start(&gavel, 6, fleet.data_shards(), home);
     if let Some((role, point)) = case.first {
         wait_exit(fleet, role, point).await;

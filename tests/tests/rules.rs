@@ -312,15 +312,38 @@ async fn f2_a_cancelled_wait_for_standbys_is_unknown_not_yes() {
             .expect("reload");
     };
     set("nobody");
-    let message = branch(fresh_batch(), 2, 5);
-    let vote = tokio::spawn(async move { shard.prepare(message).await.vote });
     let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
                    AND query LIKE 'PREPARE%'";
     let ask = |sql: &str| server.sql("postgres", sql).unwrap_or_default();
-    until("PREPARE waits", Duration::from_secs(10), || {
-        !ask(waiting).is_empty()
-    })
-    .await;
+    // The checkpointer tells the others of the setting in its own time: until it has, PREPARE
+    // does not wait.
+    let started = Instant::now();
+    let vote = loop {
+        let (shard, message) = (shard.clone(), branch(fresh_batch(), 2, 5));
+        let gid = message.gid.clone();
+        let vote = tokio::spawn(async move { shard.prepare(message).await.vote });
+        while !vote.is_finished() && ask(waiting).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if !vote.is_finished() {
+            break vote;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "PREPARE never waited"
+        );
+        set("");
+        server
+            .sql("postgres", "SELECT 1")
+            .expect("the server answers");
+        let rollback = Finish {
+            gid,
+            kind: FinishKind::Rollback,
+        };
+        let shard = gavel.directory.shard(ShardTag(2)).expect("shard 2");
+        assert_eq!(shard.finish(vec![rollback]).await, [Finished::Done]);
+        set("nobody");
+    };
     ask(&format!("SELECT pg_cancel_backend(pid) FROM ({waiting}) w"));
     let vote = vote.await.expect("the vote");
     assert!(matches!(vote, Vote::Unknown { .. }), "facts 2: {vote:?}");
