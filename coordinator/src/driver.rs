@@ -305,7 +305,7 @@ impl Driver {
         let (batch, incarnation) = (self.batch, self.home.incarnation);
         let patience = Duration::from_millis(self.inner.limits.resolve_timeout_ms);
         Box::pin(async move {
-            sleep(pause).await;
+            wait(pause).await;
             let unreachable = |detail: &str| RegisterAnswer::Unreachable {
                 detail: detail.into(),
             };
@@ -332,7 +332,7 @@ impl Driver {
         };
         let patience = self.finish_timeout();
         Box::pin(async move {
-            sleep(pause).await;
+            wait(pause).await;
             let unknown = |detail: &str| Finished::Unknown {
                 detail: detail.to_owned(),
             };
@@ -480,6 +480,13 @@ enum Retry {
     Register,
     Commit(ShardTag),
     Rollback(ShardTag),
+}
+
+/// A sleep of no length still lasts to the timer's next tick, a millisecond away.
+async fn wait(pause: Duration) {
+    if !pause.is_zero() {
+        sleep(pause).await;
+    }
 }
 
 /// What an effect came to.

@@ -23,7 +23,6 @@ use crate::crash_point;
 use crate::failure::{self, Place};
 use crate::pg::pool::Lease;
 use crate::pg::{Lost, Pipeline, Reply, Segment, ServerError, text};
-use crate::prepare::clean_up;
 use crate::shard::Shard;
 use crate::work::{self, Culprit};
 
@@ -118,7 +117,9 @@ impl Home<'_> {
             return answer(Decided::Unknown { detail });
         }
         if segment.is_committed() {
-            clean_up(&mut self.connection, self.decide.batch_safe).await;
+            if !self.decide.batch_safe {
+                self.connection.discard();
+            }
             return DecideAnswer {
                 decided: Decided::Committed,
                 results,
@@ -172,13 +173,13 @@ impl Home<'_> {
 
     /// The decision. Never cancelled (facts 2).
     async fn commit(&mut self) -> Result<Segment, Lost> {
-        let segments = self
-            .connection
-            .run(|pipeline| {
-                pipeline.run(work::PIN, &[]).run("COMMIT", &[]).sync();
-            })
-            .await?;
-        only(segments)
+        let commit = |pipeline: &mut Pipeline<'_>| {
+            pipeline.run(work::PIN, &[]).run("COMMIT", &[]).sync();
+        };
+        if self.decide.batch_safe {
+            return session_goes_on(self.connection.run_last(commit).await?);
+        }
+        only(self.connection.run(commit).await?)
     }
 
     /// Finds the other members that fail here, so that the next batch leaves them all out at
@@ -491,12 +492,13 @@ fn rows_failed(error: &ServerError, shard: &Shard) -> Failure {
 
 fn only(segments: Vec<Segment>) -> Result<Segment, Lost> {
     let first = segments.into_iter().next();
-    first
-        .filter(|segment| {
-            !segment
-                .error
-                .as_ref()
-                .is_some_and(ServerError::ends_session)
-        })
-        .ok_or_else(|| Lost(std::io::Error::other("PostgreSQL ended the session")))
+    session_goes_on(first.ok_or_else(|| Lost(std::io::ErrorKind::UnexpectedEof.into()))?)
+}
+
+/// An error that ends the session says nothing about what was under way.
+fn session_goes_on(segment: Segment) -> Result<Segment, Lost> {
+    match segment.error {
+        Some(error) if error.ends_session() => Err(Lost(std::io::Error::other(error))),
+        _ => Ok(segment),
+    }
 }

@@ -284,19 +284,15 @@ impl<'a> Branch<'a> {
     /// The vote itself. From the moment this is sent, only the tag says what happened (facts 1).
     async fn prepare_transaction(&mut self, executed: Executed) -> PrepareAnswer {
         let prepare = format!("PREPARE TRANSACTION '{}'", self.prepare.gid);
-        let sent = self
-            .connection
-            .run(|pipeline| {
-                pipeline.run(work::PIN, &[]).run_once(&prepare).sync();
-            })
-            .await;
+        let vote = |pipeline: &mut Pipeline<'_>| {
+            pipeline.run(work::PIN, &[]).run_once(&prepare).sync();
+        };
+        let sent = run_last(&mut self.connection, self.prepare.batch_safe, vote).await;
         crash_point!("participant.prepare.prepared");
-        let segment = match sent.map(|segments| segments.into_iter().next()) {
-            Ok(Some(segment)) => segment,
-            Ok(None) => return unknown("PostgreSQL did not answer PREPARE"),
+        let segment = match sent {
+            Ok(segment) => segment,
             Err(lost) => return unknown(format!("lost during PREPARE: {}", lost.0)),
         };
-        self.clean_up().await;
         self.read_vote(segment, executed)
     }
 
@@ -400,6 +396,21 @@ impl<'a> Branch<'a> {
             statement: None,
         }
     }
+}
+
+/// Runs the last segment of a branch or a decision and cleans up behind it (R11).
+pub(crate) async fn run_last(
+    connection: &mut Connection,
+    batch_safe: bool,
+    build: impl FnOnce(&mut Pipeline<'_>),
+) -> Result<Segment, Lost> {
+    if batch_safe {
+        return connection.run_last(build).await;
+    }
+    let segments = connection.run(build).await;
+    connection.discard();
+    let first = segments?.into_iter().next();
+    first.ok_or_else(|| Lost(std::io::ErrorKind::UnexpectedEof.into()))
 }
 
 /// R11: resets a session before its next use. Work that was more than plain queries may have

@@ -124,6 +124,29 @@ impl Connection {
         self.usable = false;
     }
 
+    /// Runs the last segment of plain work and resets the session in the same round trip (R11).
+    /// The reset stands behind a Sync, so it cannot touch what the segment has done.
+    pub async fn run_last(
+        &mut self,
+        build: impl FnOnce(&mut Pipeline<'_>),
+    ) -> Result<Segment, Lost> {
+        let segments = self
+            .run(|pipeline| {
+                build(pipeline);
+                pipeline.simple("RESET ALL");
+            })
+            .await?;
+        let mut segments = segments.into_iter();
+        let last = segments
+            .next()
+            .ok_or_else(|| Lost(io::ErrorKind::UnexpectedEof.into()))?;
+        self.usable &= segments.next().is_some_and(|reset| reset.error.is_none());
+        if self.usable && self.cache.names.len() > CACHED_STATEMENTS_MAX {
+            let _ = self.reset().await;
+        }
+        Ok(last)
+    }
+
     /// Prepares the connection for its next user: settings are reset (R11), and the statement
     /// cache is emptied when it has grown too large.
     pub async fn reset(&mut self) -> Result<(), Lost> {

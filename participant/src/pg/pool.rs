@@ -53,6 +53,8 @@ pub fn pool(target: &Target, size: usize, limits: &Limits) -> Pool {
     Pool::builder(Manager(target.clone()))
         .max_size(size)
         .timeouts(timeouts)
+        // The connection used last is the warmest.
+        .queue_mode(managed::QueueMode::Lifo)
         .runtime(deadpool::Runtime::Tokio1)
         .build()
         .expect("a pool with timeouts has a runtime")
