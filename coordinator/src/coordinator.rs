@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission;
 use crate::clock;
 use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
-use crate::interactive::Sessions;
+use crate::interactive::{Session, Sessions};
 use crate::lanes::Lanes;
 use crate::presence::Presence;
 use crate::ticket::Ticket;
@@ -43,6 +43,7 @@ pub struct Inner {
     sessions: Sessions,
     in_flight: Mutex<HashMap<Txid, Arc<Ticket>>>,
     stop: CancellationToken,
+    leave: CancellationToken,
 }
 
 impl Coordinator {
@@ -51,7 +52,8 @@ impl Coordinator {
     pub fn start(shards: ShardMap, directory: Directory, limits: Limits) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let driver = clock::mint_driver();
-        let presence = Presence::start(&directory, driver, &limits, &tasks, &stop);
+        let leave = CancellationToken::new();
+        let presence = Presence::start(&directory, driver, &limits, &leave);
         Self(Arc::new(Inner {
             sessions: Sessions::default(),
             lanes: Lanes::default(),
@@ -63,6 +65,7 @@ impl Coordinator {
             presence,
             tasks,
             stop,
+            leave,
         }))
     }
 
@@ -72,6 +75,8 @@ impl Coordinator {
         self.0.stop.cancel();
         self.0.tasks.close();
         let _ = tokio::time::timeout(patience, self.0.tasks.wait()).await;
+        // Only now: a participant that sees its driver leave resolves that driver's branches.
+        self.0.leave.cancel();
     }
 }
 
@@ -111,8 +116,8 @@ impl Inner {
     }
 
     /// Forgets an interactive transaction that is over.
-    pub(crate) fn end_session(&self, txid: Txid) {
-        self.sessions.end(txid);
+    pub(crate) fn end_session(&self, session: &Arc<Session>) {
+        self.sessions.end(session);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -253,18 +258,36 @@ impl Engine for Coordinator {
         statement: Statement,
     ) -> Result<InteractiveAnswer, Refusal> {
         admission::check_shard(shard, &self.0.shards)?;
-        self.0
-            .sessions
-            .execute(&self.0, txid, principal, sequence, shard, statement)
+        let (inner, principal) = (self.0.clone(), principal.clone());
+        let work = async move {
+            let sessions = &inner.sessions;
+            sessions
+                .execute(&inner, txid, &principal, sequence, shard, statement)
+                .await
+        };
+        to_its_end(work)
             .await
+            .unwrap_or_else(|| Err(engine_failed()))
     }
 
     async fn commit(&self, txid: Txid, principal: &Principal, ack: Ack) -> Answer {
-        self.0.sessions.commit(&self.0, txid, principal, ack).await
+        let (inner, principal) = (self.0.clone(), principal.clone());
+        let work = async move { inner.sessions.commit(&inner, txid, &principal, ack).await };
+        to_its_end(work).await.unwrap_or_else(|| Answer {
+            txid,
+            outcome: Outcome::InDoubt {
+                detail: engine_failed().message,
+            },
+            results: Vec::new(),
+        })
     }
 
     async fn rollback(&self, txid: Txid, principal: &Principal) -> Result<(), Refusal> {
-        self.0.sessions.rollback(&self.0, txid, principal).await
+        let (inner, principal) = (self.0.clone(), principal.clone());
+        let work = async move { inner.sessions.rollback(&inner, txid, &principal).await };
+        to_its_end(work)
+            .await
+            .unwrap_or_else(|| Err(engine_failed()))
     }
 
     async fn in_doubt(&self) -> Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)> {
@@ -308,6 +331,20 @@ impl Engine for Coordinator {
             )),
         }
     }
+}
+
+/// Runs work to its end even if the caller stops waiting: a statement must not be half counted.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    tokio::spawn(work).await.ok()
+}
+
+fn engine_failed() -> Refusal {
+    Refusal::new(
+        RefusalCode::ShardUnavailable,
+        "the coordinator failed: ask for the status",
+    )
 }
 
 impl Coordinator {

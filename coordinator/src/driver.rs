@@ -18,7 +18,8 @@ use gavel_protocol::message::{
 };
 use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{
-    Access, Batch, BatchId, Gid, Isolation, MembersDigest, Principal, Refusal, ShardTag, Txid,
+    Access, Batch, BatchId, Gid, Isolation, MembersDigest, Principal, Refusal, RefusalCode,
+    ShardTag, Txid,
 };
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
@@ -50,15 +51,22 @@ pub struct Driver {
 
 impl Driver {
     /// A driver for these transactions, which have one home, one set of shards and one
-    /// principal. Refused if one of the shards has never been reached.
+    /// principal. An interactive batch brings the identity that its home had at the beginning.
+    /// Refused if one of the shards has never been reached.
     pub fn new(
         inner: Arc<Inner>,
         tickets: Vec<Arc<Ticket>>,
         batch: BatchId,
-        interactive: bool,
+        session_home: Option<ShardIdentity>,
     ) -> Result<Self, Refusal> {
         let first = &tickets[0].submission;
         let home = inner.presence.identity(first.txid.home())?;
+        let interactive = session_home.is_some();
+        if session_home.is_some_and(|session_home| session_home != home) {
+            // The branches' gids name home's earlier life (R13): nobody could finish them.
+            let message = "home began another incarnation since this transaction began";
+            return Err(Refusal::new(RefusalCode::SessionLost, message));
+        }
         let mut identities = HashMap::new();
         for branch in &first.transaction.branches {
             identities.insert(branch.shard, inner.presence.identity(branch.shard)?);
@@ -133,17 +141,31 @@ impl Driver {
 
     /// An interactive batch has its rows in an open session at home. When it will not be
     /// committed, that session must end first: its rows would stand in the way of an abort's.
+    /// So must the sessions of branches that were never prepared.
     async fn settle_session(&mut self, machine: &Batch, effects: Vec<Effect>) -> Vec<Effect> {
         let gives_up = self.interactive
             && !machine.is_in_doubt()
-            && effects.iter().any(|effect| {
-                matches!(
-                    effect,
-                    Effect::Rollback(_) | Effect::RecordAborts(_) | Effect::RunAgain(_)
-                )
+            && effects.iter().any(|effect| match effect {
+                Effect::Rollback(_) | Effect::RecordAborts(_) | Effect::RunAgain(_) => true,
+                Effect::Answer(_, verdict) => *verdict != Verdict::Committed,
+                Effect::Prepare(_)
+                | Effect::Decide { .. }
+                | Effect::AskRegister
+                | Effect::Commit(_)
+                | Effect::Applied
+                | Effect::Alarm(_)
+                | Effect::Rest => false,
             });
-        if gives_up && let Some(home) = self.inner.directory.shard(self.home.tag) {
-            let _ = timeout(self.finish_timeout(), home.session_rollback(self.batch)).await;
+        if gives_up {
+            let shards = self.identities.keys().chain([&self.home.tag]);
+            let ended = shards
+                .filter_map(|shard| self.participant(*shard))
+                .map(|participant| {
+                    let batch = self.batch;
+                    async move { participant.session_rollback(batch).await }
+                });
+            let ended = futures::future::join_all(ended.collect::<Vec<_>>());
+            let _ = timeout(self.finish_timeout(), ended).await;
         }
         effects
     }

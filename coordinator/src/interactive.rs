@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use gavel_participant::{Participant, crash_point};
 use gavel_protocol::message::{
     Executed, FailedMember, MemberFailure, RecordAborts, RecordAnswer, SessionExecute, SessionOpen,
-    SessionStep,
+    SessionStep, ShardIdentity, StatusAnswer,
 };
+use gavel_protocol::outcome::Status;
 use gavel_protocol::transaction::validate_statement;
 use gavel_protocol::{
     AbortReason, Ack, BatchId, BranchWork, Gid, Isolation, Outcome, Principal, Refusal,
@@ -32,11 +33,14 @@ use crate::verdict;
 #[derive(Default)]
 pub struct Sessions(Mutex<HashMap<Txid, Arc<Session>>>);
 
-struct Session {
+/// One interactive transaction.
+pub struct Session {
     txid: Txid,
     principal: Principal,
     isolation: Isolation,
     batch: BatchId,
+    /// Home as it was at the beginning: every branch's gid names this life of it (R13).
+    home: ShardIdentity,
     last_used: Mutex<Instant>,
     /// One statement at a time.
     work: tokio::sync::Mutex<Work>,
@@ -49,6 +53,8 @@ struct Work {
     sequence: u64,
     last: Option<InteractiveAnswer>,
     over: bool,
+    /// Once a commit was asked for, it alone says what became of the transaction.
+    commit: Option<Arc<Ticket>>,
 }
 
 impl Sessions {
@@ -60,8 +66,10 @@ impl Sessions {
         isolation: Isolation,
         principal: Principal,
     ) -> Result<(), Refusal> {
+        let home = inner.presence.identity(txid.home())?;
         let session = Arc::new(Session {
             txid,
+            home,
             principal,
             isolation,
             batch: clock::mint_batch(),
@@ -73,8 +81,10 @@ impl Sessions {
             // A lost answer, asked again.
             return other.check_owner(&session.principal);
         }
-        if open.len() >= inner.limits.interactive_max {
-            let message = format!("{} interactive transactions are open here", open.len());
+        // Those that are over stay for a while, for repeats of their last question.
+        let live = open.values().filter(|other| !other.is_over()).count();
+        if live >= inner.limits.interactive_max || open.len() >= 8 * inner.limits.interactive_max {
+            let message = format!("{live} interactive transactions are open here");
             return Err(Refusal::new(RefusalCode::Overloaded, message));
         }
         open.insert(txid, session.clone());
@@ -136,23 +146,25 @@ impl Sessions {
         };
         let session = match self.find(txid, principal) {
             Ok(session) => session,
+            Err(refusal) if refusal.code == RefusalCode::SessionLost => {
+                let outcome = what_became_of(inner, txid, principal).await;
+                return Answer {
+                    txid,
+                    outcome,
+                    results: Vec::new(),
+                };
+            }
             Err(refusal) => return refused(refusal),
         };
-        let mut work = session.work.lock().await;
-        if work.over {
-            return refused(lost(txid));
-        }
-        work.over = true;
-        let branches = std::mem::take(&mut work.branches);
-        drop(work);
         let patience = Duration::from_millis(inner.limits.submit_timeout_ms);
-        let ticket = Arc::new(Ticket::new(session.submission(branches, ack)));
-        ticket.start_running();
-        let (inner_of_task, ticket_of_task) = (inner.clone(), ticket.clone());
-        inner.tasks.spawn(async move {
-            session.drive_commit(&inner_of_task, ticket_of_task).await;
-            inner_of_task.end_session(session.txid);
-        });
+        let ticket = {
+            let mut work = session.work.lock().await;
+            match &work.commit {
+                Some(ticket) => ticket.clone(),
+                None if work.over => return refused(lost(txid)),
+                None => session.start_commit(inner, &mut work, ack),
+            }
+        };
         ticket.wait(ack, patience).await
     }
 
@@ -165,17 +177,27 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let session = self.find(txid, principal)?;
         let mut work = session.work.lock().await;
+        if work.commit.is_some() {
+            let message = "its commit is under way: ask for the transaction's status";
+            return Err(Refusal::new(RefusalCode::OutOfSequence, message));
+        }
         if !work.over {
             session.roll_back_all(inner, &mut work).await;
         }
         drop(work);
-        self.end(txid);
+        self.end(&session);
         Ok(())
     }
 
-    /// Forgets a session.
-    pub fn end(&self, txid: Txid) {
-        self.0.lock().remove(&txid);
+    /// Forgets a session; a later one of the same txid stays.
+    pub fn end(&self, session: &Arc<Session>) {
+        let mut open = self.0.lock();
+        if open
+            .get(&session.txid)
+            .is_some_and(|other| Arc::ptr_eq(other, session))
+        {
+            open.remove(&session.txid);
+        }
     }
 
     fn find(&self, txid: Txid, principal: &Principal) -> Result<Arc<Session>, Refusal> {
@@ -219,14 +241,35 @@ async fn expire(inner: Arc<Inner>, session: Arc<Session>) {
             }
         }
         let mut work = session.work.lock().await;
-        if work.over || session.last_used.lock().elapsed() >= patience || inner.is_stopping() {
+        if session.last_used.lock().elapsed() < patience && !inner.is_stopping() {
+            continue;
+        }
+        if work.commit.is_none() {
             if !work.over {
                 tracing::info!(txid = %session.txid, "rolling back an idle interactive transaction");
                 session.roll_back_all(&inner, &mut work).await;
-                inner.end_session(session.txid);
             }
-            return;
+            inner.end_session(&session);
         }
+        return;
+    }
+}
+
+/// What a commit hears whose session is not here (any more): what is recorded, or that nobody
+/// knows. Never "refused": an earlier commit of it may have been carried out, or may yet be.
+async fn what_became_of(inner: &Inner, txid: Txid, principal: &Principal) -> Outcome {
+    let unknown = || Outcome::InDoubt {
+        detail: lost(txid).message,
+    };
+    let Some(home) = inner.directory.shard(txid.home()) else {
+        return unknown();
+    };
+    match home.status(txid, Some(principal.clone())).await {
+        StatusAnswer::Status(Status::Committed) => Outcome::Committed { applied: false },
+        StatusAnswer::Status(Status::Aborted(reason)) => Outcome::Aborted(reason),
+        StatusAnswer::Status(Status::NoneYet | Status::TooOld)
+        | StatusAnswer::OtherPrincipal
+        | StatusAnswer::Unreachable { .. } => unknown(),
     }
 }
 
@@ -237,6 +280,32 @@ impl Session {
         }
         let message = "this transaction belongs to somebody else";
         Err(Refusal::new(RefusalCode::NotYours, message))
+    }
+
+    /// Whether nothing can be added to it. One that is at work is not over.
+    fn is_over(&self) -> bool {
+        self.work.try_lock().is_ok_and(|work| work.over)
+    }
+
+    /// Hands the transaction to a driver of its own.
+    fn start_commit(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        work: &mut Work,
+        ack: Ack,
+    ) -> Arc<Ticket> {
+        work.over = true;
+        let branches = std::mem::take(&mut work.branches);
+        let ticket = Arc::new(Ticket::new(self.submission(branches, ack)));
+        ticket.start_running();
+        work.commit = Some(ticket.clone());
+        let (inner_of_task, session, ticket_of_task) =
+            (inner.clone(), self.clone(), ticket.clone());
+        inner.tasks.spawn(async move {
+            session.drive_commit(&inner_of_task, ticket_of_task).await;
+            inner_of_task.end_session(&session);
+        });
+        ticket
     }
 
     fn touch(&self) {
@@ -253,10 +322,12 @@ impl Session {
         let Some(participant) = inner.directory.shard(shard).cloned() else {
             return self.fail(inner, work, unavailable(shard)).await;
         };
-        if !work.branches.contains_key(&shard)
-            && let Err(failure) = self.open(inner, &participant, shard).await
-        {
-            return self.fail(inner, work, failure).await;
+        if let std::collections::btree_map::Entry::Vacant(entry) = work.branches.entry(shard) {
+            // Noted first: a branch whose opening was not answered must be rolled back too.
+            entry.insert(Vec::new());
+            if let Err(failure) = self.open(inner, &participant, shard).await {
+                return self.fail(inner, work, failure).await;
+            }
         }
         let statements = work.branches.entry(shard).or_default();
         let sequence = statements.len() as u64;
@@ -279,10 +350,7 @@ impl Session {
         participant: &Arc<dyn Participant>,
         shard: ShardTag,
     ) -> Result<(), MemberFailure> {
-        let home = inner
-            .presence
-            .identity(self.txid.home())
-            .map_err(MemberFailure::Refused)?;
+        let home = self.home.clone();
         let identity = inner
             .presence
             .identity(shard)
@@ -352,9 +420,8 @@ impl Session {
                 first.map_or_else(|| refused(lost(self.txid)), verdict::recorded_outcome)
             }
             RecordAnswer::Refused(why) => refused(why),
-            RecordAnswer::Unknown { detail } => {
-                refused(Refusal::new(RefusalCode::ShardUnavailable, detail))
-            }
+            // The abort may be recorded: "did nothing" would be saying too much.
+            RecordAnswer::Unknown { detail } => Outcome::InDoubt { detail },
         }
     }
 
@@ -394,7 +461,8 @@ impl Session {
     async fn drive_commit(&self, inner: &Arc<Inner>, ticket: Arc<Ticket>) {
         let refuse = |why| ticket.end(ticket.answer(Outcome::Refused(why)));
         let tickets = vec![ticket.clone()];
-        let driver = match Driver::new(inner.clone(), tickets, self.batch, true) {
+        let driver = match Driver::new(inner.clone(), tickets, self.batch, Some(self.home.clone()))
+        {
             Ok(driver) => driver,
             Err(refusal) => {
                 self.abandon(inner, &ticket).await;
@@ -442,8 +510,6 @@ impl Session {
 
     /// Home would not take the rows, perhaps because the txid has an outcome already (R8).
     async fn recorded_instead(&self, inner: &Inner, why: Refusal) -> Outcome {
-        use gavel_protocol::message::StatusAnswer;
-        use gavel_protocol::outcome::Status;
         let Some(home) = inner.directory.shard(self.txid.home()) else {
             return Outcome::Refused(why);
         };

@@ -52,6 +52,10 @@ impl Lanes {
             .entry(key.clone())
             .or_insert_with(|| Lane::new(limits.batch_members_max));
         if lane.depth() >= limits.lane_depth_max {
+            // Those who lost patience are still in the queue.
+            lane.remove_waiting(|ticket| ticket.is_ended());
+        }
+        if lane.depth() >= limits.lane_depth_max {
             let message = format!("{} transactions wait for the same shards", lane.depth());
             return Err(Refusal::new(RefusalCode::Overloaded, message));
         }
@@ -76,6 +80,8 @@ impl Lanes {
             return;
         };
         while let Some(members) = lane.poll_batch() {
+            let (members, too_many) = cut(members, inner.limits.request_bytes_max);
+            lane.on_run_again(too_many, false);
             // Whoever lost patience while waiting has been told that nothing was done.
             let members: Vec<_> = members
                 .into_iter()
@@ -112,6 +118,19 @@ impl Lanes {
     }
 }
 
+/// Cuts a batch where its messages would grow beyond what one request may hold; its first member
+/// always fits. Who is cut off goes next.
+fn cut(mut members: Vec<Arc<Ticket>>, bytes_max: usize) -> (Vec<Arc<Ticket>>, Vec<Arc<Ticket>>) {
+    let mut bytes = 0;
+    let fit = members.iter().take_while(|ticket| {
+        bytes += ticket.bytes;
+        bytes <= bytes_max
+    });
+    let fit = fit.count().max(1).min(members.len());
+    let rest = members.split_off(fit);
+    (members, rest)
+}
+
 /// The members of a rerun that may try once more; the others are refused.
 fn again(inner: &Inner, members: &[Arc<Ticket>], rerun: &Rerun) -> Vec<Arc<Ticket>> {
     let tickets = rerun
@@ -131,7 +150,7 @@ fn again(inner: &Inner, members: &[Arc<Ticket>], rerun: &Rerun) -> Vec<Arc<Ticke
 }
 
 async fn drive(inner: &Arc<Inner>, members: &[Arc<Ticket>]) -> Vec<Rerun> {
-    match Driver::new(inner.clone(), members.to_vec(), clock::mint_batch(), false) {
+    match Driver::new(inner.clone(), members.to_vec(), clock::mint_batch(), None) {
         Ok(driver) => driver.run().await,
         Err(refusal) => {
             for ticket in members {

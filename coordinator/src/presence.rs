@@ -11,7 +11,6 @@ use gavel_protocol::message::ShardIdentity;
 use gavel_protocol::{DriverId, Limits, Refusal, RefusalCode, ShardTag};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::backoff;
 
@@ -28,17 +27,16 @@ impl Presence {
         directory: &Directory,
         driver: DriverId,
         limits: &Limits,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        leave: &CancellationToken,
     ) -> Self {
         let presence = Self::default();
         for (tag, participant) in directory.iter() {
             presence.attended.write().insert(tag, false);
             let (presence, participant) = (presence.clone(), participant.clone());
-            let (limits, stop) = (limits.clone(), stop.clone());
-            tasks.spawn(async move {
+            let (limits, leave) = (limits.clone(), leave.clone());
+            tokio::spawn(async move {
                 let keep = presence.keep_attending(tag, participant, driver, limits);
-                stop.run_until_cancelled(keep).await;
+                leave.run_until_cancelled(keep).await;
             });
         }
         presence

@@ -29,6 +29,8 @@ pub struct Ticket {
     pub submission: Submission,
     /// The hash of its content.
     pub request_hash: RequestHash,
+    /// How much of a message it takes, about: its statements and parameters.
+    pub bytes: usize,
     progress: watch::Sender<Progress>,
     runs: AtomicU32,
 }
@@ -38,7 +40,16 @@ impl Ticket {
     pub fn new(submission: Submission) -> Self {
         let request_hash = RequestHash::of(&submission.transaction);
         let (progress, _) = watch::channel(Progress::Waiting);
+        let branches = &submission.transaction.branches;
+        let statements = branches.iter().flat_map(|branch| branch.statements.iter());
+        let bytes = statements
+            .map(|statement| {
+                let params = statement.params.iter().flatten();
+                64 + statement.sql.len() + params.map(|param| 8 + param.len()).sum::<usize>()
+            })
+            .sum::<usize>();
         Self {
+            bytes,
             submission,
             request_hash,
             progress,

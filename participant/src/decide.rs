@@ -113,13 +113,12 @@ impl Home<'_> {
         };
         crash_point!("participant.decide.committed");
         if segment.may_not_be_replicated() {
+            self.give_back();
             let detail = "committed, but perhaps not replicated (warning 01000)".to_owned();
             return answer(Decided::Unknown { detail });
         }
         if segment.is_committed() {
-            if !self.decide.batch_safe {
-                self.connection.discard();
-            }
+            self.give_back();
             return DecideAnswer {
                 decided: Decided::Committed,
                 results,
@@ -173,8 +172,10 @@ impl Home<'_> {
 
     /// The decision. Never cancelled (facts 2).
     async fn commit(&mut self) -> Result<Segment, Lost> {
+        let limits = &self.shard.limits;
         let commit = |pipeline: &mut Pipeline<'_>| {
-            pipeline.run(work::PIN, &[]).run("COMMIT", &[]).sync();
+            work::pin(pipeline, limits);
+            pipeline.run("COMMIT", &[]).sync();
         };
         if self.decide.batch_safe {
             return session_goes_on(self.connection.run_last(commit).await?);
@@ -247,9 +248,15 @@ impl Home<'_> {
             Err(gone) => return lost(gone),
         };
         let _ = self.connection.reset().await;
-        match self.abort(failure, also).await {
-            Ok(decided) => answer(decided),
-            Err(gone) => lost(gone),
+        let decided = self.abort(failure, also).await;
+        self.give_back();
+        decided.map_or_else(lost, answer)
+    }
+
+    /// R11: a connection that has seen more than plain queries is closed, not used again.
+    fn give_back(&mut self) {
+        if !self.decide.batch_safe {
+            self.connection.discard();
         }
     }
 

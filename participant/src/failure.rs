@@ -17,7 +17,13 @@ pub struct Place {
 /// Sorts an error into "of the transaction's own making" (final) and "by circumstance" (it may be
 /// submitted again).
 pub fn classify(error: &ServerError, place: Place) -> MemberFailure {
-    match circumstance(&error.sqlstate) {
+    // Ended by the server, for being idle or for a shutdown: never the transaction's own doing.
+    let code = match (error.ends_session(), error.is_stale_statement()) {
+        (true, _) => Some(RefusalCode::ShardUnavailable),
+        (false, true) => Some(RefusalCode::Contended),
+        (false, false) => circumstance(&error.sqlstate),
+    };
+    match code {
         Some(code) => {
             let message = format!("shard {}: {}", place.shard, error.message);
             MemberFailure::Refused(Refusal::new(code, message))
@@ -44,8 +50,6 @@ fn circumstance(sqlstate: &str) -> Option<RefusalCode> {
         "57014" => Some(RefusalCode::DeadlineExceeded),
         // At PREPARE: "maximum number of prepared transactions reached" (facts 9).
         "53200" => Some(RefusalCode::SlotsExhausted),
-        // A plan went stale under the connection's statement cache: gone on the next one.
-        "26000" => Some(RefusalCode::Contended),
         "GV001" | "GV004" | "GV005" => Some(RefusalCode::ShardUnavailable),
         "GV002" | "GV003" => Some(RefusalCode::TxidTooOld),
         _ => match &sqlstate[..sqlstate.len().min(2)] {

@@ -36,12 +36,15 @@ pub(crate) const OPEN_BRANCH: &str = "SELECT gavel.open_branch($1, $2, $3, $4, $
 pub async fn prepare(shard: &Shard, prepare: &Prepare) -> PrepareAnswer {
     crash_point!("participant.prepare.received");
     let answer = match Branch::open(shard, prepare).await {
-        Ok(mut branch) => branch.vote().await,
+        Ok(mut branch) => {
+            let answer = branch.vote().await;
+            if branch.slot.is_some() && matches!(answer.vote, Vote::No(_)) {
+                shard.slots.note_finished(prepare.gid.home);
+            }
+            answer
+        }
         Err(refusal) => no_vote(NoVote::Refused(refusal)),
     };
-    if matches!(answer.vote, Vote::No(_)) {
-        shard.slots.note_finished(prepare.gid.home);
-    }
     crash_point!("participant.prepare.answering");
     answer
 }
@@ -58,7 +61,7 @@ pub(crate) async fn prepare_open(
         prepare,
         connection,
         started: Instant::now(),
-        _slot: slot,
+        slot,
     };
     let reports = vec![MemberReport::Executed];
     let executed = Executed {
@@ -116,7 +119,7 @@ struct Branch<'a> {
     prepare: &'a Prepare,
     connection: Lease,
     started: Instant,
-    _slot: Option<SlotPermit>,
+    slot: Option<SlotPermit>,
 }
 
 impl<'a> Branch<'a> {
@@ -135,7 +138,7 @@ impl<'a> Branch<'a> {
             prepare,
             connection,
             started: Instant::now(),
-            _slot: slot,
+            slot,
         })
     }
 
@@ -284,8 +287,10 @@ impl<'a> Branch<'a> {
     /// The vote itself. From the moment this is sent, only the tag says what happened (facts 1).
     async fn prepare_transaction(&mut self, executed: Executed) -> PrepareAnswer {
         let prepare = format!("PREPARE TRANSACTION '{}'", self.prepare.gid);
+        let limits = &self.shard.limits;
         let vote = |pipeline: &mut Pipeline<'_>| {
-            pipeline.run(work::PIN, &[]).run_once(&prepare).sync();
+            work::pin(pipeline, limits);
+            pipeline.run_once(&prepare).sync();
         };
         let sent = run_last(&mut self.connection, self.prepare.batch_safe, vote).await;
         crash_point!("participant.prepare.prepared");
@@ -347,6 +352,7 @@ impl<'a> Branch<'a> {
                 }
             }
             Ok(segment) => {
+                self.clean_up().await;
                 let error = segment.error.unwrap_or_default();
                 no_vote(NoVote::NoCulprit(failure::classify(&error, self.place())))
             }

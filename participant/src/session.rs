@@ -24,7 +24,7 @@ use crate::crash_point;
 use crate::decide::{self, Home};
 use crate::failure::{self, Place};
 use crate::pg::pool::Lease;
-use crate::pg::{Lost, text};
+use crate::pg::{Lost, ServerError, text};
 use crate::prepare::{self, OPEN_BRANCH};
 use crate::shard::{Shard, SlotPermit};
 use crate::work;
@@ -346,6 +346,13 @@ impl Session {
             Ok(None) => return Executed::Lost(lost()),
             Err(gone) => return Executed::Lost(lost_connection(&gone)),
         };
+        if segment
+            .error
+            .as_ref()
+            .is_some_and(ServerError::ends_session)
+        {
+            return Executed::Lost(lost());
+        }
         let judged = work::judge_all(shard.tag(), 0, &members, segment);
         let executed = match judged {
             Ok(results) => Executed::Done(results.into_iter().flatten().next().unwrap_or_default()),

@@ -121,7 +121,7 @@ pub enum StartError {
     /// A standby.
     #[error(
         "this server is a standby: it lists no prepared transactions and takes no writes. Give \
-         the primary's address (or one with target_session_attrs=read-write)"
+         the primary's address"
     )]
     Standby,
     /// No `gavel` schema.

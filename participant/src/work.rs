@@ -8,13 +8,22 @@ use crate::failure::{self, Place};
 use crate::pg::{Pipeline, Reply, Segment};
 
 /// Pins what a vote or a decision depends on, right before it (R11): the role that owns the
-/// prepared transaction (facts 9), a synchronous commit (facts 6), no timeout that could cancel it,
-/// and warnings, which are half of the answer (facts 2).
-pub const PIN: &str = "SELECT set_config('role', 'none', true), \
-     set_config('synchronous_commit', 'on', true), \
-     set_config('statement_timeout', '0', true), \
-     set_config('lock_timeout', '0', true), \
-     set_config('client_min_messages', 'warning', true)";
+/// prepared transaction (facts 9), a synchronous commit (facts 6), no timeout that could cancel
+/// the wait for standbys, and warnings, which are half of the answer (facts 2).
+///
+/// The lock timeout stays: deferred constraints take locks at PREPARE and COMMIT, and may wait
+/// for a branch that is prepared. It strikes in lock waits only, all of which come before the
+/// transaction becomes durable; without it two homes could wait for each other for ever.
+pub fn pin(pipeline: &mut Pipeline<'_>, limits: &Limits) {
+    let lock_timeout_ms = Some(limits.lock_timeout_ms.to_string());
+    pipeline.run(PIN, &[lock_timeout_ms]);
+}
+
+const PIN: &str = "SELECT pg_catalog.set_config('role', 'none', true), \
+     pg_catalog.set_config('synchronous_commit', 'on', true), \
+     pg_catalog.set_config('statement_timeout', '0', true), \
+     pg_catalog.set_config('lock_timeout', $1, true), \
+     pg_catalog.set_config('client_min_messages', 'warning', true)";
 
 /// Adds a member's statements to a pipeline.
 pub fn add(pipeline: &mut Pipeline<'_>, statements: &[Statement], limits: &Limits) {

@@ -19,7 +19,7 @@ pub struct Limits {
     /// Rows that one statement may return: results are held in memory until the outcome is
     /// known. Default 10,000.
     pub rows_per_statement_max: usize,
-    /// Bytes that all statements of one branch of one transaction may return. Default 4 MiB.
+    /// Bytes that one statement may return. Default 4 MiB.
     pub result_bytes_max: usize,
     /// A request body, before and after decoding. Default 8 MiB.
     pub request_bytes_max: usize,

@@ -60,6 +60,12 @@ const NOT_BATCH_SAFE: [&str; 4] = ["set_config", "pg_advisory", "pg_try_advisory
 /// Classifies a statement by its first keyword and by the names it mentions.
 pub fn classify(sql: &str) -> Result<StatementKind, RefusedSql> {
     let keyword = first_keyword(sql).ok_or(RefusedSql::Empty)?;
+    if keyword.is_empty() {
+        // No statement starts otherwise; what this lexer does not know, a server's might.
+        return Err(RefusedSql::Unsupported(
+            skip_blank(sql).chars().take(8).collect(),
+        ));
+    }
     if TRANSACTION_CONTROL.contains(&keyword.as_str()) {
         return Err(RefusedSql::TransactionControl(keyword));
     }
@@ -86,7 +92,6 @@ fn first_keyword(sql: &str) -> Option<String> {
         .collect();
     match (word.is_empty(), rest.is_empty()) {
         (false, _) => Some(word.to_ascii_lowercase()),
-        // A statement that starts with something else is for PostgreSQL to refuse.
         (true, false) => Some(String::new()),
         (true, true) => None,
     }
@@ -105,7 +110,10 @@ fn second_keyword_is_transaction(sql: &str) -> bool {
 /// Skips white space, semicolons, opening parentheses and comments (block comments nest).
 fn skip_blank(mut sql: &str) -> &str {
     loop {
-        sql = sql.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';' || c == '(');
+        sql = sql.trim_start_matches(|c: char| {
+            // The vertical tab is white space to newer servers.
+            c.is_ascii_whitespace() || c == '\x0B' || c == ';' || c == '('
+        });
         if let Some(comment) = sql.strip_prefix("--") {
             sql = comment.find(['\n', '\r']).map_or("", |end| &comment[end..]);
         } else if sql.starts_with("/*") {
@@ -152,6 +160,8 @@ mod tests {
             "SET /* x */ TRANSACTION read only",
             "set session characteristics as transaction read only",
             "start transaction",
+            "\x0BROLLBACK",
+            "set\x0Btransaction read only",
         ] {
             assert!(
                 matches!(classify(sql), Err(RefusedSql::TransactionControl(_))),

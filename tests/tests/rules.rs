@@ -248,6 +248,13 @@ async fn r11_principals_share_no_batch_and_settings_do_not_leak() {
         let answer = gavel.submit(gavel.mint(1), transaction).await;
         assert!(is_committed(&answer.outcome), "{setting}: {answer:?}");
     }
+    // A temporary table would stand in front of the real one for whoever comes next.
+    for _ in 0..8 {
+        let shadow = Statement::new("SELECT * INTO TEMP account FROM account", [""; 0]);
+        let transaction = Transaction::new(vec![BranchWork::write(ShardTag(1), vec![shadow])]);
+        let answer = gavel.submit(gavel.mint(1), transaction).await;
+        assert!(is_committed(&answer.outcome), "{answer:?}");
+    }
     let after = (0..30).map(|i| gavel.transfer((1, i), (2, i), 1));
     for answer in futures::future::join_all(after).await {
         assert!(
@@ -353,6 +360,64 @@ async fn f2_a_cancelled_wait_for_standbys_is_unknown_not_yes() {
     })
     .await;
     gavel.books_at_rest().await.assert_sound(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferred_check_that_waits_for_a_prepared_branch_ends() {
+    let gavel = Embedded::start(2).await;
+    // Somebody's prepared branch holds the key that home's deferred check needs at COMMIT.
+    let server = &gavel.cluster.servers()[0];
+    let blocker =
+        "BEGIN; UPDATE account SET id = 4711 WHERE id = 7; PREPARE TRANSACTION 'not-ours'";
+    server.sql(bank::DATABASE, blocker).unwrap();
+    let insert = Statement::new("INSERT INTO late VALUES (1, 7)", [""; 0]);
+    let transaction = Transaction::new(vec![
+        BranchWork::write(ShardTag(1), vec![insert.clone()]),
+        BranchWork::write(ShardTag(2), vec![insert]),
+    ]);
+    let started = Instant::now();
+    let answer = gavel.submit(gavel.mint(1), transaction).await;
+    let Outcome::Refused(why) = &answer.outcome else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(why.code, RefusalCode::LockTimeout);
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "the wait is bounded"
+    );
+    server
+        .sql(bank::DATABASE, "ROLLBACK PREPARED 'not-ours'")
+        .unwrap();
+    gavel.books_at_rest().await.assert_sound(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ddl_makes_no_transaction_fail_for_good() {
+    let gavel = Embedded::start(2).await;
+    let submit = || async {
+        let update = "UPDATE account SET balance = balance WHERE id = 1 RETURNING *";
+        let statements = vec![Statement::new(update, [""; 0])];
+        let transaction = Transaction::new(vec![
+            BranchWork::write(ShardTag(1), statements.clone()),
+            BranchWork::write(ShardTag(2), statements),
+        ]);
+        gavel.submit(gavel.mint(1), transaction).await
+    };
+    assert!(is_committed(&submit().await.outcome));
+    for server in gavel.cluster.servers() {
+        server
+            .sql(bank::DATABASE, "ALTER TABLE account ADD COLUMN note text")
+            .unwrap();
+    }
+    // The connections' prepared statements are stale; each try replaces one.
+    for _ in 0..4 {
+        match submit().await.outcome {
+            Outcome::Committed { .. } => return,
+            Outcome::Refused(why) => assert!(why.is_retryable(), "{why}"),
+            other => panic!("DDL is not the transaction's fault: {other:?}"),
+        }
+    }
+    panic!("stale statements were never replaced");
 }
 
 #[tokio::test(flavor = "multi_thread")]

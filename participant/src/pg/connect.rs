@@ -18,6 +18,11 @@ use tokio_postgres::config::Host;
 use super::connection::{Connection, Stream};
 use super::reply::ServerError;
 
+/// How long sent data may stay unacknowledged by the server's kernel. A wait for standbys does
+/// not count: its kernel acknowledges.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(5);
+
 /// Why there is no connection. Nothing was sent on behalf of any transaction.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -54,11 +59,14 @@ impl Target {
         let config: tokio_postgres::Config = url
             .parse()
             .map_err(|error: tokio_postgres::Error| ConnectError::Url(error.to_string()))?;
-        let host = config.get_hosts().first().cloned();
-        let host = host.ok_or_else(|| ConnectError::Url("it names no host".to_owned()))?;
+        let [host] = config.get_hosts() else {
+            // Two hosts could be two registers.
+            let message = "it must name exactly one host, the shard's primary".to_owned();
+            return Err(ConnectError::Url(message));
+        };
         let user = config.get_user().unwrap_or("postgres").to_owned();
         Ok(Self {
-            host,
+            host: host.clone(),
             port: config.get_ports().first().copied().unwrap_or(5432),
             database: config.get_dbname().unwrap_or(&user).to_owned(),
             user,
@@ -120,8 +128,14 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(5))
-        .with_interval(Duration::from_secs(2));
-    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        .with_interval(Duration::from_secs(2))
+        .with_retries(3);
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // Keepalives are not sent while data is unacknowledged; without this a host that vanished
+    // would hold the connection for the kernel's quarter of an hour.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     Ok(stream)
 }
 

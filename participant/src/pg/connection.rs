@@ -17,6 +17,11 @@ use super::reply::{Reply, Segment, ServerError, TransactionStatus};
 /// ever new texts must not grow the server's memory.
 const CACHED_STATEMENTS_MAX: usize = 512;
 
+/// `DISCARD ALL` without forgetting the prepared statements: settings, role, session locks,
+/// temporary tables (a later query would take one for the real table) and cursors (R11).
+const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; \
+     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
 /// The connection is gone; what was under way on it is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection to PostgreSQL was lost")]
@@ -50,6 +55,8 @@ pub struct Connection {
     cache: StatementCache,
     status: TransactionStatus,
     usable: bool,
+    /// A prepared statement went stale: the next user gets a new connection.
+    stale: bool,
 }
 
 impl Connection {
@@ -60,6 +67,7 @@ impl Connection {
             cache: StatementCache::default(),
             status: TransactionStatus::Idle,
             usable: true,
+            stale: false,
         }
     }
 
@@ -71,7 +79,7 @@ impl Connection {
     /// Whether the connection can be handed to the next user: it is alive, nothing is under way
     /// on it, and no transaction is open.
     pub fn is_reusable(&self) -> bool {
-        self.usable && self.status == TransactionStatus::Idle
+        self.usable && !self.stale && self.status == TransactionStatus::Idle
     }
 
     /// Builds a pipeline and exchanges it.
@@ -112,10 +120,9 @@ impl Connection {
         self.status = segments
             .last()
             .map_or(self.status, |segment| segment.status);
-        self.usable = !segments
-            .iter()
-            .filter_map(|segment| segment.error.as_ref())
-            .any(ServerError::ends_session);
+        let mut errors = segments.iter().filter_map(|segment| segment.error.as_ref());
+        self.usable = !errors.clone().any(ServerError::ends_session);
+        self.stale |= errors.any(ServerError::is_stale_statement);
         Ok(segments)
     }
 
@@ -133,7 +140,7 @@ impl Connection {
         let segments = self
             .run(|pipeline| {
                 build(pipeline);
-                pipeline.simple("RESET ALL");
+                pipeline.simple(RESET);
             })
             .await?;
         let mut segments = segments.into_iter();
@@ -156,7 +163,7 @@ impl Connection {
                 if forget {
                     pipeline.simple("DISCARD ALL");
                 } else {
-                    pipeline.simple("RESET ALL");
+                    pipeline.simple(RESET);
                 }
             })
             .await?;

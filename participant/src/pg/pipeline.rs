@@ -75,7 +75,8 @@ impl<'a> Pipeline<'a> {
         rows_max: usize,
         bytes_max: usize,
     ) -> &mut Self {
-        let rows = i32::try_from(rows_max).unwrap_or(i32::MAX);
+        // One more than allowed: PostgreSQL suspends a portal at exactly its limit.
+        let rows = i32::try_from(rows_max.saturating_add(1)).unwrap_or(i32::MAX);
         self.execute(
             sql,
             params,

@@ -8,6 +8,8 @@ use postgres_protocol::message::backend::ErrorFields;
 
 /// The tag of a successful vote; any other tag means that nothing was prepared (facts 1).
 const TAG_PREPARED: &str = "PREPARE TRANSACTION";
+/// SQLSTATE of "there is no transaction in progress".
+const WARNING_NO_TRANSACTION: &str = "25P01";
 /// SQLSTATE of "committed locally, but might not have been replicated" (facts 2).
 const WARNING_NOT_REPLICATED: &str = "01000";
 
@@ -25,6 +27,8 @@ pub struct ServerError {
     pub schema: Option<String>,
     /// The table that the error concerns, if PostgreSQL named one.
     pub table: Option<String>,
+    /// The function of PostgreSQL's source that raised it: unlike the message, never localized.
+    pub routine: Option<String>,
 }
 
 impl ServerError {
@@ -40,6 +44,7 @@ impl ServerError {
                 b'M' => error.message = value(),
                 b's' => error.schema = Some(value()),
                 b't' => error.table = Some(value()),
+                b'R' => error.routine = Some(value()),
                 _ => {}
             }
         }
@@ -49,6 +54,13 @@ impl ServerError {
     /// Whether the server ends the session after this: whatever was under way is unknown.
     pub fn ends_session(&self) -> bool {
         self.severity == "FATAL" || self.severity == "PANIC"
+    }
+
+    /// Whether a prepared statement of this connection went stale, as by DDL that changed its
+    /// result ("cached plan must not change result type", `plancache.c`).
+    pub fn is_stale_statement(&self) -> bool {
+        let changed = self.routine.as_deref() == Some("RevalidateCachedQuery");
+        self.sqlstate == "26000" || (self.sqlstate == "0A000" && changed)
     }
 
     /// Whether a row of Gavel's own table `name`, or of one of its partitions, is concerned.
@@ -130,9 +142,13 @@ impl Segment {
         self.error.is_none() && self.last_tag() == TAG_PREPARED
     }
 
-    /// The last reply's tag is `COMMIT`: what was open has been committed (facts 1).
+    /// The last reply's tag is `COMMIT`: what was open has been committed (facts 1). Where
+    /// nothing was open, PostgreSQL answers with the same tag and a warning.
     pub fn is_committed(&self) -> bool {
-        self.error.is_none() && self.last_tag() == "COMMIT"
+        let nothing_was_open = |notice: &ServerError| notice.sqlstate == WARNING_NO_TRANSACTION;
+        self.error.is_none()
+            && self.last_tag() == "COMMIT"
+            && !self.notices.iter().any(nothing_was_open)
     }
 
     /// A commit was acknowledged locally only (facts 2): nothing may be concluded from it.
