@@ -1,0 +1,236 @@
+//! Interactive transactions over real servers.
+
+use std::time::{Duration, Instant};
+
+use gavel_coordinator::{Engine, InteractiveAnswer};
+use gavel_protocol::outcome::{StatementResult, Status};
+use gavel_protocol::{
+    AbortCode, Ack, Guard, Isolation, Limits, Outcome, Principal, RefusalCode, ShardTag, Statement,
+    Txid,
+};
+use gavel_tests::bank;
+use gavel_tests::embedded::{Embedded, is_committed};
+
+const READ_COMMITTED: Isolation = Isolation::ReadCommitted;
+
+fn me() -> Principal {
+    Principal::local()
+}
+
+async fn begin(gavel: &Embedded) -> Txid {
+    let txid = gavel.mint(1);
+    gavel
+        .coordinator
+        .begin(txid, READ_COMMITTED, me())
+        .await
+        .expect("begin");
+    txid
+}
+
+async fn done(
+    gavel: &Embedded,
+    txid: Txid,
+    sequence: u64,
+    shard: u16,
+    statement: Statement,
+) -> StatementResult {
+    let shard = ShardTag(shard);
+    let answer = gavel
+        .coordinator
+        .execute(txid, &me(), sequence, shard, statement)
+        .await;
+    match answer.expect("the session goes on") {
+        InteractiveAnswer::Done(result) => result,
+        InteractiveAnswer::Ended(outcome) => panic!("statement {sequence} ended it: {outcome:?}"),
+    }
+}
+
+fn read(account: i64) -> Statement {
+    let sql = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
+    Statement::new(sql, [account.to_string()])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_see_results_and_commit_on_all_shards() {
+    let gavel = Embedded::start(3).await;
+    for home in [1, 3] {
+        let txid = gavel.mint(home);
+        gavel
+            .coordinator
+            .begin(txid, READ_COMMITTED, me())
+            .await
+            .expect("begin");
+        let balance = done(&gavel, txid, 0, 1, read(1)).await;
+        let before = if home == 1 { "1000" } else { "990" };
+        assert_eq!(balance.rows, vec![vec![Some(before.to_owned())]]);
+        let mut sequence = 1;
+        for (shard, amount) in [(1, -10), (2, 10)] {
+            for statement in bank::entry(txid, 1, amount) {
+                assert_eq!(
+                    done(&gavel, txid, sequence, shard, statement)
+                        .await
+                        .row_count,
+                    1
+                );
+                sequence += 1;
+            }
+        }
+        let answer = gavel.coordinator.commit(txid, &me(), Ack::Applied).await;
+        assert_eq!(answer.outcome, Outcome::Committed { applied: true });
+        // A lost answer, asked for again: never "refused", it has committed.
+        let again = gavel.coordinator.commit(txid, &me(), Ack::Applied).await;
+        assert!(is_committed(&again.outcome), "{again:?}");
+        let books = gavel.books_at_rest().await;
+        books.assert_sound(3);
+        assert!(books.has(txid));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_refused_and_a_repeat_gets_the_stored_answer() {
+    let gavel = Embedded::start(2).await;
+    let txid = begin(&gavel).await;
+    let add = || {
+        Statement::new(
+            "UPDATE account SET balance = balance + 1 WHERE id = 1 RETURNING balance",
+            [""; 0],
+        )
+    };
+    let first = done(&gavel, txid, 0, 1, add()).await;
+    assert_eq!(
+        done(&gavel, txid, 0, 1, add()).await,
+        first,
+        "a repeat runs nothing"
+    );
+    let gap = gavel
+        .coordinator
+        .execute(txid, &me(), 2, ShardTag(1), add())
+        .await;
+    assert_eq!(gap.expect_err("a gap").code, RefusalCode::OutOfSequence);
+    let second = done(&gavel, txid, 1, 1, add()).await;
+    assert_eq!(second.rows, vec![vec![Some("1002".to_owned())]]);
+    let mallory: Principal = "mallory".parse().expect("a name");
+    let stolen = gavel
+        .coordinator
+        .execute(txid, &mallory, 2, ShardTag(1), add())
+        .await;
+    assert_eq!(
+        stolen.expect_err("somebody else's").code,
+        RefusalCode::NotYours
+    );
+    gavel
+        .coordinator
+        .rollback(txid, &me())
+        .await
+        .expect("roll back");
+    let books = gavel.books_at_rest().await;
+    books.assert_sound(2);
+    assert_eq!(
+        gavel.coordinator.status(txid, None).await,
+        Ok(Status::NoneYet)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_ends_the_transaction_and_is_recorded() {
+    let gavel = Embedded::start(2).await;
+    let txid = begin(&gavel).await;
+    done(&gavel, txid, 0, 1, bank::entry(txid, 1, -5).remove(0)).await;
+    let guarded = read(9_999).expecting(Guard::RowsExactly(1));
+    let answer = gavel
+        .coordinator
+        .execute(txid, &me(), 1, ShardTag(2), guarded)
+        .await;
+    let Ok(InteractiveAnswer::Ended(Outcome::Aborted(reason))) = answer else {
+        panic!("the guard did not hold: {answer:?}");
+    };
+    assert_eq!(reason.code, AbortCode::GuardFailed);
+    assert_eq!(
+        gavel.coordinator.status(txid, None).await,
+        Ok(Status::Aborted(reason))
+    );
+    gavel.books_at_rest().await.assert_sound(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transaction_control_is_refused_and_the_session_goes_on() {
+    let gavel = Embedded::start(2).await;
+    let txid = begin(&gavel).await;
+    let commit = Statement::new("COMMIT", [""; 0]);
+    let refused = gavel
+        .coordinator
+        .execute(txid, &me(), 0, ShardTag(1), commit)
+        .await;
+    assert_eq!(
+        refused.expect_err("transaction control").code,
+        RefusalCode::InvalidRequest
+    );
+    done(&gavel, txid, 0, 1, read(1)).await;
+    gavel
+        .coordinator
+        .rollback(txid, &me())
+        .await
+        .expect("roll back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_is_rolled_back_and_never_continues_in_a_new_one() {
+    let limits = Limits {
+        interactive_idle_ms: 300,
+        ..Limits::default()
+    };
+    let gavel = Embedded::start_with(2, limits, |options| options).await;
+    let txid = begin(&gavel).await;
+    done(&gavel, txid, 0, 1, bank::entry(txid, 1, -5).remove(0)).await;
+    // Its row lock is free again once it has been rolled back.
+    let started = Instant::now();
+    while !is_committed(&gavel.transfer((1, 1), (2, 1), 1).await.outcome) {
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "the idle session keeps its lock"
+        );
+    }
+    let late = gavel
+        .coordinator
+        .execute(txid, &me(), 1, ShardTag(1), read(1))
+        .await;
+    assert_eq!(late.expect_err("lost").code, RefusalCode::SessionLost);
+    gavel.books_at_rest().await.assert_sound(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_sessions_do_not_fill_the_table() {
+    let limits = Limits {
+        interactive_max: 2,
+        ..Limits::default()
+    };
+    let gavel = Embedded::start_with(1, limits, |options| options).await;
+    for _ in 0..6 {
+        let txid = begin(&gavel).await;
+        let wrong = Statement::new("SELECT 1 / 0", [""; 0]);
+        let answer = gavel
+            .coordinator
+            .execute(txid, &me(), 0, ShardTag(1), wrong)
+            .await;
+        assert!(
+            matches!(answer, Ok(InteractiveAnswer::Ended(Outcome::Aborted(_)))),
+            "{answer:?}"
+        );
+    }
+    let open = [begin(&gavel).await, begin(&gavel).await];
+    let third = gavel
+        .coordinator
+        .begin(gavel.mint(1), READ_COMMITTED, me())
+        .await;
+    assert_eq!(
+        third.expect_err("two are open").code,
+        RefusalCode::Overloaded
+    );
+    for txid in open {
+        gavel
+            .coordinator
+            .rollback(txid, &me())
+            .await
+            .expect("roll back");
+    }
+}
