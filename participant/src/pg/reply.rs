@@ -24,11 +24,11 @@ pub struct ServerError {
     /// For people.
     pub message: String,
     /// The schema that the error concerns, if PostgreSQL named one.
-    pub schema: Option<String>,
+    pub schema: Option<Box<str>>,
     /// The table that the error concerns, if PostgreSQL named one.
-    pub table: Option<String>,
+    pub table: Option<Box<str>>,
     /// The function of PostgreSQL's source that raised it: unlike the message, never localized.
-    pub routine: Option<String>,
+    pub routine: Option<Box<str>>,
 }
 
 impl ServerError {
@@ -42,9 +42,9 @@ impl ServerError {
                 b'S' if error.severity.is_empty() => error.severity = value(),
                 b'C' => error.sqlstate = value(),
                 b'M' => error.message = value(),
-                b's' => error.schema = Some(value()),
-                b't' => error.table = Some(value()),
-                b'R' => error.routine = Some(value()),
+                b's' => error.schema = Some(value().into()),
+                b't' => error.table = Some(value().into()),
+                b'R' => error.routine = Some(value().into()),
                 _ => {}
             }
         }
