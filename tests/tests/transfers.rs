@@ -232,3 +232,62 @@ async fn r10_a_deferred_failure_finds_its_culprit() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_statements_are_told_apart_and_the_service_goes_on() {
+    let limits = gavel_protocol::Limits {
+        rows_per_statement_max: 20,
+        ..Default::default()
+    };
+    let gavel = Embedded::start_with(2, limits, |options| options).await;
+    let run = |sql: &'static str, params: Vec<&'static str>| {
+        let gavel = &gavel;
+        async move {
+            let bad = vec![Statement::new(sql, params)];
+            let fine = vec![Statement::new("SELECT 1", [""; 0])];
+            let transaction = Transaction::new(vec![
+                BranchWork::write(ShardTag(1), fine),
+                BranchWork::write(ShardTag(2), bad),
+            ]);
+            gavel.submit(gavel.mint(1), transaction).await.outcome
+        }
+    };
+    let balance = "SELECT balance FROM account WHERE id = $1";
+    for (sql, params, sqlstate) in [
+        (balance, vec![], "08P01"),
+        (balance, vec!["1", "2"], "08P01"),
+        (balance, vec!["one"], "22P02"),
+        ("SELEC 1", vec![], "42601"),
+        ("SELECT * FROM nowhere", vec![], "42P01"),
+        ("SELECT 1; SELECT 2", vec![], "42601"),
+        ("INSERT INTO account VALUES (1, 1)", vec![], "23505"),
+        ("SELECT * FROM gavel.decision", vec![], "42501"),
+    ] {
+        let outcome = run(sql, params).await;
+        let Outcome::Aborted(reason) = &outcome else {
+            panic!("{sql}: {outcome:?}")
+        };
+        assert_eq!(
+            reason.sqlstate.as_deref(),
+            Some(sqlstate),
+            "{sql}: {reason}"
+        );
+        assert_eq!(reason.shard, Some(ShardTag(2)), "{sql}");
+    }
+    let at_the_limit = run("SELECT * FROM account LIMIT 20", vec![]).await;
+    assert!(is_committed(&at_the_limit), "{at_the_limit:?}");
+    let too_much = run("SELECT * FROM account LIMIT 21", vec![]).await;
+    let Outcome::Aborted(reason) = &too_much else {
+        panic!("{too_much:?}")
+    };
+    assert_eq!(reason.code, AbortCode::ResultTooLarge);
+    let control = run("/* x */ COMMIT", vec![]).await;
+    let Outcome::Refused(why) = &control else {
+        panic!("{control:?}")
+    };
+    assert_eq!(why.code, RefusalCode::InvalidRequest);
+    assert!(is_committed(
+        &gavel.transfer((1, 1), (2, 1), 1).await.outcome
+    ));
+    gavel.books_at_rest().await.assert_sound(2);
+}
