@@ -52,6 +52,8 @@ fn log(name: &str, dies: bool) {
         .append(true)
         .open(path);
     if let Ok(mut file) = opened {
-        let _ = writeln!(file, "{} {name}", if dies { "killed" } else { "hit" });
+        // One write: threads and processes append to the same file.
+        let line = format!("{} {name}\n", if dies { "killed" } else { "hit" });
+        let _ = file.write_all(line.as_bytes());
     }
 }
