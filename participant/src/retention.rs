@@ -26,6 +26,7 @@ use gavel_protocol::message::{Decision, Retention};
 use gavel_protocol::{BatchId, Limits, ShardTag};
 
 use crate::api::{Directory, Unavailable};
+use crate::crash_point;
 use crate::rows;
 use crate::service_pool::{ServiceError, ServicePool};
 
@@ -88,7 +89,7 @@ pub async fn cycle(
     let floors = rows::retention(pool).await.map_err(at("floors"))?;
     if floors.verified_floor_ms < floors.floor_ms {
         match verify(tag, directory, floors).await {
-            Ok(()) => call(pool, "SELECT gavel.set_verified_floor($1)", floors.floor_ms)
+            Ok(()) => set_verified_floor(pool, floors.floor_ms)
                 .await
                 .map_err(at("verified floor"))?,
             Err(why) => report.waits_for = Some(why),
@@ -160,9 +161,17 @@ async fn raise_floor(pool: &ServicePool) -> Result<(), ServiceError> {
     let now_ms: i64 = rows.first().map_or(0, |row| row.get(0));
     let floor_ms = floor_ms(u64::try_from(now_ms).unwrap_or(0), pool.limits());
     drop(session);
-    call(pool, "SELECT gavel.raise_floor($1)", floor_ms)
-        .await
-        .map(drop)
+    crash_point!("participant.retention.raising");
+    call(pool, "SELECT gavel.raise_floor($1)", floor_ms).await?;
+    crash_point!("participant.retention.raised");
+    Ok(())
+}
+
+async fn set_verified_floor(pool: &ServicePool, floor_ms: u64) -> Result<(), ServiceError> {
+    crash_point!("participant.retention.verifying");
+    call(pool, "SELECT gavel.set_verified_floor($1)", floor_ms).await?;
+    crash_point!("participant.retention.verified");
+    Ok(())
 }
 
 fn floor_ms(now_ms: u64, limits: &Limits) -> u64 {
@@ -241,21 +250,25 @@ async fn drop_old(
         Ok(ms) => ms,
         Err(why) => return Ok(Err(why)),
     };
+    crash_point!("participant.retention.dropping_branches");
     match drop_days(pool, "SELECT gavel.drop_branch_partitions($1)", verified).await {
         Ok(dropped) => report.branch_partitions_dropped = dropped,
         Err(error) if is_held(&error) => return Ok(Err(error.detail())),
         Err(error) => return Err(at("dropping branch rows")(error)),
     }
+    crash_point!("participant.retention.branches_dropped");
     let dropped = match lowest(directory, |floors| floors.branch_floor_ms).await {
         Ok(ms) => ms,
         Err(why) => return Ok(Err(why)),
     };
+    crash_point!("participant.retention.dropping_decisions");
     // Our own verified floor is at least the lowest of all, up to which branch rows are gone.
     match drop_days(pool, "SELECT gavel.drop_decision_partitions($1)", dropped).await {
         Ok(dropped) => report.decision_partitions_dropped = dropped,
         Err(error) if is_held(&error) => return Ok(Err(error.detail())),
         Err(error) => return Err(at("dropping decisions")(error)),
     }
+    crash_point!("participant.retention.decisions_dropped");
     Ok(Ok(()))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gavel_client::Gavel;
@@ -102,14 +103,31 @@ impl Fleet {
     /// Restarts a process with a crash point armed, and waits until it is ready.
     pub fn arm(&self, role: Role, point: &str) {
         let _ = self.dev.kill(role);
-        let env = [
+        self.dev
+            .spawn(role, &self.crash_env(point))
+            .expect("start the process");
+    }
+
+    /// The environment that makes a process die at `point`.
+    fn crash_env(&self, point: &str) -> [(String, String); 2] {
+        let log = self.crash_log.display().to_string();
+        [
             ("GAVEL_CRASH_POINT".to_owned(), point.to_owned()),
-            (
-                "GAVEL_CRASH_LOG".to_owned(),
-                self.crash_log.display().to_string(),
-            ),
-        ];
-        self.dev.spawn(role, &env).expect("start the process");
+            ("GAVEL_CRASH_LOG".to_owned(), log),
+        ]
+    }
+
+    /// A command of `gavel` for this deployment, to be killed at `crash_point` if one is given.
+    pub fn command(&self, arguments: &[&str], crash_point: Option<&str>) -> Command {
+        let mut command = Command::new(gavel_binary());
+        command
+            .arg("--config")
+            .arg(self.dev.config_path())
+            .args(arguments);
+        if let Some(point) = crash_point {
+            command.envs(self.crash_env(point));
+        }
+        command
     }
 
     /// How often each crash point was hit, and how often it killed.

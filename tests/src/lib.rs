@@ -4,4 +4,5 @@
 pub mod bank;
 pub mod embedded;
 pub mod fleet;
+pub mod history;
 pub mod load;
