@@ -7,16 +7,25 @@ use gavel_coordinator::{Answer, Coordinator, Engine, Submission};
 use gavel_migrations::IdentityClaim;
 use gavel_participant::{Directory, LocalParticipant, Participant, ShardConfig};
 use gavel_protocol::{Ack, Limits, Outcome, Principal, ShardMap, ShardTag, Transaction, Txid};
-use local_postgres::{Cluster, Options};
+use local_postgres::{Cluster, Options, Server};
 
 use crate::bank::{self, Books};
 
 /// The installation's name in tests.
 pub const DEPLOYMENT: &str = "bank";
 
+/// Which shard records the decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// One of the shards that the transaction works on.
+    OnAShard,
+    /// A shard of its own, after those with data.
+    Dedicated,
+}
+
 /// Servers, participants and one coordinator.
 pub struct Embedded {
-    /// The servers; index `i` is the shard with tag `i + 1`.
+    /// The servers; index `i` is the shard with tag `i + 1`. A dedicated home is the last.
     pub cluster: Cluster,
     /// The participants, in the same order.
     pub participants: Vec<LocalParticipant>,
@@ -28,21 +37,24 @@ pub struct Embedded {
     pub limits: Limits,
     /// A coordinator.
     pub coordinator: Coordinator,
+    home: Home,
     urls: Vec<String>,
 }
 
 impl Embedded {
-    /// `count` shards with default limits.
-    pub async fn start(count: usize) -> Self {
-        Self::start_with(count, Limits::default(), |options| options).await
+    /// `data_shards` shards, and one more for a dedicated home, with default limits.
+    pub async fn start(home: Home, data_shards: usize) -> Self {
+        Self::start_with(home, data_shards, Limits::default(), |options| options).await
     }
 
-    /// `count` shards with these limits, on servers with these options.
+    /// As [`Embedded::start`] with these limits, on servers with these options.
     pub async fn start_with(
-        count: usize,
+        home: Home,
+        data_shards: usize,
         limits: Limits,
         change: impl Fn(Options) -> Options,
     ) -> Self {
+        let count = data_shards + usize::from(home == Home::Dedicated);
         let names: Vec<String> = (0..count).map(|index| name(index).to_string()).collect();
         let options: Vec<Options> = names
             .iter()
@@ -61,11 +73,11 @@ impl Embedded {
             let migrated = gavel_migrations::migrate(&server.url(bank::DATABASE), &claim).await;
             migrated.expect("migrate");
         }
-        Self::open(cluster, urls, limits).await
+        Self::open(home, cluster, urls, limits).await
     }
 
     /// Opens participants and a coordinator over shards that exist.
-    async fn open(cluster: Cluster, urls: Vec<String>, limits: Limits) -> Self {
+    async fn open(home: Home, cluster: Cluster, urls: Vec<String>, limits: Limits) -> Self {
         let mut participants = Vec::new();
         for (index, database_url) in urls.iter().enumerate() {
             let config = ShardConfig {
@@ -99,6 +111,7 @@ impl Embedded {
             shards,
             limits,
             coordinator,
+            home,
             urls,
         }
     }
@@ -109,11 +122,12 @@ impl Embedded {
             cluster,
             limits,
             coordinator,
+            home,
             urls,
             ..
         } = self;
         coordinator.shut_down(Duration::ZERO).await;
-        Self::open(cluster, urls, limits).await
+        Self::open(home, cluster, urls, limits).await
     }
 
     /// One more coordinator over the same shards.
@@ -127,10 +141,29 @@ impl Embedded {
         coordinator
     }
 
-    /// Mints a txid.
-    pub fn mint(&self, home: u16) -> Txid {
+    /// The home of a transaction of which `shard` would be the home if it can be: `shard`
+    /// itself, or the dedicated home.
+    pub fn home(&self, shard: u16) -> ShardTag {
+        match self.home {
+            Home::OnAShard => ShardTag(shard),
+            Home::Dedicated => tag(self.participants.len() - 1),
+        }
+    }
+
+    /// The server of [`Embedded::home`].
+    pub fn home_server(&self, shard: u16) -> &Server {
+        self.server(self.home(shard))
+    }
+
+    /// A shard's server.
+    pub fn server(&self, shard: ShardTag) -> &Server {
+        &self.cluster.servers()[usize::from(shard.0) - 1]
+    }
+
+    /// Mints a txid whose home is [`Embedded::home`].
+    pub fn mint(&self, shard: u16) -> Txid {
         self.coordinator
-            .mint(Some(ShardTag(home)))
+            .mint(Some(self.home(shard)))
             .expect("a shard")
     }
 
@@ -139,7 +172,7 @@ impl Embedded {
         self.coordinator.submit(submission(txid, transaction)).await
     }
 
-    /// Transfers between accounts on two shards, with the payer's shard as home.
+    /// Transfers between accounts on two shards; home is the payer's shard, or the dedicated one.
     pub async fn transfer(&self, from: (u16, i64), to: (u16, i64), amount: i64) -> Answer {
         let txid = self.mint(from.0);
         let (from, to) = ((ShardTag(from.0), from.1), (ShardTag(to.0), to.1));
@@ -147,8 +180,15 @@ impl Embedded {
             .await
     }
 
+    /// The books, once nothing is prepared any more; asserts that they are sound.
+    pub async fn sound_books(&self) -> Books {
+        let books = self.books_at_rest().await;
+        books.assert_sound(self.cluster.servers().len());
+        books
+    }
+
     /// The books, once nothing is prepared any more.
-    pub async fn books_at_rest(&self) -> Books {
+    async fn books_at_rest(&self) -> Books {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let books = Books::read(self.cluster.servers());

@@ -1,7 +1,7 @@
 //! Clients that transfer money through coordinators and remember what they were told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gavel_client::{Gavel, Options, Outcome, params};
@@ -22,6 +22,7 @@ pub struct Told {
 /// Clients at work; [`Load::stop`] ends them.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    committed: Arc<AtomicUsize>,
     clients: JoinSet<Vec<Told>>,
 }
 
@@ -44,20 +45,43 @@ impl Load {
         home: Option<&'static str>,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let committed = Arc::new(AtomicUsize::new(0));
         let mut set = JoinSet::new();
         for client in 0..clients {
-            let (gavel, stop) = (gavel.clone(), stop.clone());
+            let (gavel, stop, committed) = (gavel.clone(), stop.clone(), committed.clone());
             set.spawn(async move {
                 let mut told = Vec::new();
                 let mut number = client;
                 while !stop.load(Ordering::Relaxed) {
-                    told.push(one_transfer(&gavel, number, shards, home).await);
+                    let one = one_transfer(&gavel, number, shards, home).await;
+                    let is_committed = matches!(one.outcome, Outcome::Committed(_));
+                    committed.fetch_add(usize::from(is_committed), Ordering::Relaxed);
+                    told.push(one);
                     number += clients;
                 }
                 told
             });
         }
-        Self { stop, clients: set }
+        Self {
+            stop,
+            committed,
+            clients: set,
+        }
+    }
+
+    /// Waits until the clients have been told of `count` commits; panics after `limit`.
+    pub async fn wait_committed(&self, count: usize, limit: Duration) {
+        let reached = async {
+            while self.committed.load(Ordering::Relaxed) < count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(limit, reached).await;
+        let committed = self.committed.load(Ordering::Relaxed);
+        assert!(
+            waited.is_ok(),
+            "{committed} commits instead of {count} within {limit:?}"
+        );
     }
 
     /// Lets every client finish its transfer, and collects what they were told.

@@ -134,10 +134,7 @@ async fn a_dead_home_delays_nobody_but_its_own() {
     let home = &fleet.dev.servers()[2];
     tokio::task::block_in_place(|| home.kill9().expect("kill the home"));
     let others = Load::start(&gavel, 3, fleet.data_shards(), None);
-    let deadline = Instant::now() + Duration::from_secs(4);
-    while Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    others.wait_committed(100, READY_WITHIN).await;
     let told_others = others.stop().await;
     tokio::task::block_in_place(|| {
         home.start().expect("start the home again");
@@ -152,9 +149,5 @@ async fn a_dead_home_delays_nobody_but_its_own() {
     let books = fleet.books();
     books.assert_sound(3);
     assert_told_the_truth(&gavel, &told_own, &books).await;
-    let others = assert_told_the_truth(&gavel, &told_others, &books).await;
-    assert!(
-        others.committed > 20,
-        "another home's transactions were held up: {others:?}"
-    );
+    assert_told_the_truth(&gavel, &told_others, &books).await;
 }

@@ -9,7 +9,8 @@ use gavel_protocol::{
     Txid,
 };
 use gavel_tests::bank;
-use gavel_tests::embedded::{Embedded, is_committed};
+use gavel_tests::embedded::{Embedded, Home, is_committed};
+use rstest::rstest;
 
 const READ_COMMITTED: Isolation = Isolation::ReadCommitted;
 
@@ -50,45 +51,37 @@ fn read(account: i64) -> Statement {
     Statement::new(sql, [account.to_string()])
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn statements_see_results_and_commit_on_all_shards() {
-    let gavel = Embedded::start(3).await;
-    for home in [1, 3] {
-        let txid = gavel.mint(home);
-        gavel
-            .coordinator
-            .begin(txid, READ_COMMITTED, me())
-            .await
-            .expect("begin");
-        let balance = done(&gavel, txid, 0, 1, read(1)).await;
-        let before = if home == 1 { "1000" } else { "990" };
-        assert_eq!(balance.rows, vec![vec![Some(before.to_owned())]]);
-        let mut sequence = 1;
-        for (shard, amount) in [(1, -10), (2, 10)] {
-            for statement in bank::entry(txid, 1, amount) {
-                assert_eq!(
-                    done(&gavel, txid, sequence, shard, statement)
-                        .await
-                        .row_count,
-                    1
-                );
-                sequence += 1;
-            }
-        }
-        let answer = gavel.coordinator.commit(txid, &me(), Ack::Applied).await;
-        assert_eq!(answer.outcome, Outcome::Committed { applied: true });
-        // A lost answer, asked for again: never "refused", it has committed.
-        let again = gavel.coordinator.commit(txid, &me(), Ack::Applied).await;
-        assert!(is_committed(&again.outcome), "{again:?}");
-        let books = gavel.books_at_rest().await;
-        books.assert_sound(3);
-        assert!(books.has(txid));
+async fn statements_see_results_and_commit_on_all_shards(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
+    let txid = begin(&gavel).await;
+    let balance = done(&gavel, txid, 0, 1, read(1)).await;
+    assert_eq!(balance.rows, vec![vec![Some("1000".to_owned())]]);
+    let entries = [(1, -10), (2, 10)].map(|(shard, amount)| {
+        let entry = bank::entry(txid, 1, amount);
+        entry.into_iter().map(move |statement| (shard, statement))
+    });
+    for (sequence, (shard, statement)) in (1..).zip(entries.into_iter().flatten()) {
+        let result = done(&gavel, txid, sequence, shard, statement).await;
+        assert_eq!(result.row_count, 1);
     }
+    let answer = gavel.coordinator.commit(txid, &me(), Ack::Applied).await;
+    assert_eq!(answer.outcome, Outcome::Committed { applied: true });
+    // A lost answer, asked for again: never "refused", it has committed.
+    let again = gavel.coordinator.commit(txid, &me(), Ack::Applied).await;
+    assert!(is_committed(&again.outcome), "{again:?}");
+    assert!(gavel.sound_books().await.has(txid));
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_is_refused_and_a_repeat_gets_the_stored_answer() {
-    let gavel = Embedded::start(2).await;
+async fn a_gap_is_refused_and_a_repeat_gets_the_stored_answer(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
     let txid = begin(&gavel).await;
     let add = || {
         Statement::new(
@@ -123,17 +116,19 @@ async fn a_gap_is_refused_and_a_repeat_gets_the_stored_answer() {
         .rollback(txid, &me())
         .await
         .expect("roll back");
-    let books = gavel.books_at_rest().await;
-    books.assert_sound(2);
+    gavel.sound_books().await;
     assert_eq!(
         gavel.coordinator.status(txid, None).await,
         Ok(Status::NoneYet)
     );
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_ends_the_transaction_and_is_recorded() {
-    let gavel = Embedded::start(2).await;
+async fn a_failure_ends_the_transaction_and_is_recorded(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
     let txid = begin(&gavel).await;
     done(&gavel, txid, 0, 1, bank::entry(txid, 1, -5).remove(0)).await;
     let guarded = read(9_999).expecting(Guard::RowsExactly(1));
@@ -149,12 +144,15 @@ async fn a_failure_ends_the_transaction_and_is_recorded() {
         gavel.coordinator.status(txid, None).await,
         Ok(Status::Aborted(reason))
     );
-    gavel.books_at_rest().await.assert_sound(2);
+    gavel.sound_books().await;
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn transaction_control_is_refused_and_the_session_goes_on() {
-    let gavel = Embedded::start(2).await;
+async fn transaction_control_is_refused_and_the_session_goes_on(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
     let txid = begin(&gavel).await;
     let commit = Statement::new("COMMIT", [""; 0]);
     let refused = gavel
@@ -173,13 +171,16 @@ async fn transaction_control_is_refused_and_the_session_goes_on() {
         .expect("roll back");
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_session_is_rolled_back_and_never_continues_in_a_new_one() {
+async fn an_idle_session_is_rolled_back_and_never_continues_in_a_new_one(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
     let limits = Limits {
         interactive_idle_ms: 300,
         ..Limits::default()
     };
-    let gavel = Embedded::start_with(2, limits, |options| options).await;
+    let gavel = Embedded::start_with(home, 2, limits, |options| options).await;
     let txid = begin(&gavel).await;
     done(&gavel, txid, 0, 1, bank::entry(txid, 1, -5).remove(0)).await;
     // Its row lock is free again once it has been rolled back.
@@ -195,16 +196,19 @@ async fn an_idle_session_is_rolled_back_and_never_continues_in_a_new_one() {
         .execute(txid, &me(), 1, ShardTag(1), read(1))
         .await;
     assert_eq!(late.expect_err("lost").code, RefusalCode::SessionLost);
-    gavel.books_at_rest().await.assert_sound(2);
+    gavel.sound_books().await;
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn failed_sessions_do_not_fill_the_table() {
+async fn failed_sessions_do_not_fill_the_table(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
     let limits = Limits {
         interactive_max: 2,
         ..Limits::default()
     };
-    let gavel = Embedded::start_with(1, limits, |options| options).await;
+    let gavel = Embedded::start_with(home, 1, limits, |options| options).await;
     for _ in 0..6 {
         let txid = begin(&gavel).await;
         let wrong = Statement::new("SELECT 1 / 0", [""; 0]);

@@ -6,15 +6,16 @@ use gavel_protocol::{
     AbortCode, BranchWork, Guard, Outcome, Principal, RefusalCode, ShardTag, Statement, Transaction,
 };
 use gavel_tests::bank;
-use gavel_tests::embedded::{Embedded, is_committed, submission};
+use gavel_tests::embedded::{Embedded, Home, is_committed, submission};
+use rstest::rstest;
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transfer_is_on_both_shards() {
-    let gavel = Embedded::start(2).await;
+async fn a_transfer_is_on_both_shards(#[values(Home::OnAShard, Home::Dedicated)] home: Home) {
+    let gavel = Embedded::start(home, 2).await;
     let answer = gavel.transfer((1, 3), (2, 4), 100).await;
     assert_eq!(answer.outcome, Outcome::Committed { applied: true });
-    let books = gavel.books_at_rest().await;
-    books.assert_sound(2);
+    let books = gavel.sound_books().await;
     assert!(books.has(answer.txid));
     let status = gavel
         .coordinator
@@ -23,9 +24,12 @@ async fn a_transfer_is_on_both_shards() {
     assert_eq!(status, Ok(Status::Committed));
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_guard_aborts_everywhere_and_is_recorded() {
-    let gavel = Embedded::start(2).await;
+async fn a_failed_guard_aborts_everywhere_and_is_recorded(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
     for (from, to) in [((1, 9999), (2, 4)), ((2, 4), (1, 9999))] {
         let answer = gavel.transfer(from, to, 100).await;
         let Outcome::Aborted(reason) = &answer.outcome else {
@@ -40,14 +44,16 @@ async fn a_failed_guard_aborts_everywhere_and_is_recorded() {
         matches!(overdrawn.outcome, Outcome::Aborted(_)),
         "{overdrawn:?}"
     );
-    let books = gavel.books_at_rest().await;
-    books.assert_sound(2);
+    let books = gavel.sound_books().await;
     assert!(books.marks.is_empty());
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn r8_a_repeated_submit_gets_the_recorded_answer() {
-    let gavel = Embedded::start(2).await;
+async fn r8_a_repeated_submit_gets_the_recorded_answer(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
     let other = gavel.another_coordinator().await;
     let txid = gavel.mint(1);
     let transfer = bank::transfer(txid, (ShardTag(1), 1), (ShardTag(2), 1), 10);
@@ -70,14 +76,14 @@ async fn r8_a_repeated_submit_gets_the_recorded_answer() {
         panic!("{refused:?}")
     };
     assert_eq!(refusal.code, RefusalCode::TxidReused);
-    let books = gavel.books_at_rest().await;
-    books.assert_sound(2);
+    let books = gavel.sound_books().await;
     assert_eq!(books.marks.len(), 1, "I5: applied once");
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn r8_abort_for_good_gives_certainty() {
-    let gavel = Embedded::start(2).await;
+async fn r8_abort_for_good_gives_certainty(#[values(Home::OnAShard, Home::Dedicated)] home: Home) {
+    let gavel = Embedded::start(home, 2).await;
     let txid = gavel.mint(1);
     assert_eq!(
         gavel.coordinator.status(txid, None).await,
@@ -95,24 +101,26 @@ async fn r8_abort_for_good_gives_certainty() {
     let done = gavel.transfer((1, 1), (2, 1), 1).await;
     let too_late = gavel.coordinator.abort(done.txid, Principal::local()).await;
     assert!(is_committed(&too_late), "{too_late:?}");
-    gavel.books_at_rest().await.assert_sound(2);
+    gavel.sound_books().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dedicated_home_holds_only_decisions() {
-    let gavel = Embedded::start(3).await;
-    let txid = gavel.mint(3);
-    let transfer = bank::transfer(txid, (ShardTag(1), 1), (ShardTag(2), 1), 10);
-    let answer = gavel.submit(txid, transfer).await;
+    let gavel = Embedded::start(Home::Dedicated, 2).await;
+    let answer = gavel.transfer((1, 1), (2, 1), 10).await;
     assert_eq!(answer.outcome, Outcome::Committed { applied: true });
-    gavel.books_at_rest().await.assert_sound(3);
-    let rows = gavel.cluster.servers()[2].sql(bank::DATABASE, "SELECT outcome FROM gavel.decision");
-    assert_eq!(rows.unwrap(), vec![vec![Some("commit".to_owned())]]);
+    gavel.sound_books().await;
+    let ask = |sql: &str| gavel.home_server(1).sql(bank::DATABASE, sql).unwrap();
+    let decisions = ask("SELECT outcome FROM gavel.decision");
+    assert_eq!(decisions, vec![vec![Some("commit".to_owned())]]);
+    assert_eq!(ask("SELECT 1 FROM mark").len(), 0);
+    let prepared = ask("SELECT 1 FROM gavel.branch");
+    assert_eq!(prepared.len(), 0, "home never prepares");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_shard_alone_is_one_local_transaction() {
-    let gavel = Embedded::start(1).await;
+    let gavel = Embedded::start(Home::OnAShard, 1).await;
     let txid = gavel.mint(1);
     let mut work = bank::entry(txid, 1, -5);
     work.extend(bank::entry(txid, 2, 5));
@@ -123,13 +131,18 @@ async fn one_shard_alone_is_one_local_transaction() {
         )
         .await;
     assert_eq!(answer.outcome, Outcome::Committed { applied: true });
-    let branches = gavel.cluster.servers()[0].sql(bank::DATABASE, "SELECT 1 FROM gavel.branch");
+    let branches = gavel
+        .server(ShardTag(1))
+        .sql(bank::DATABASE, "SELECT 1 FROM gavel.branch");
     assert_eq!(branches.unwrap().len(), 0, "nothing was prepared");
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn r18_read_only_branches_are_not_prepared_and_return_rows() {
-    let gavel = Embedded::start(2).await;
+async fn r18_read_only_branches_are_not_prepared_and_return_rows(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
     let txid = gavel.mint(1);
     let read = Statement::new("SELECT balance FROM account WHERE id = $1", ["7"])
         .expecting(Guard::RowsExactly(1));
@@ -145,7 +158,9 @@ async fn r18_read_only_branches_are_not_prepared_and_return_rows() {
     let (shard, results) = &answer.results[1];
     assert_eq!(*shard, ShardTag(2));
     assert_eq!(results[0].rows, vec![vec![Some("1000".to_owned())]]);
-    let branches = gavel.cluster.servers()[1].sql(bank::DATABASE, "SELECT 1 FROM gavel.branch");
+    let branches = gavel
+        .server(ShardTag(2))
+        .sql(bank::DATABASE, "SELECT 1 FROM gavel.branch");
     assert_eq!(branches.unwrap().len(), 0);
     let writing = Transaction::new(vec![
         BranchWork::write(
@@ -164,9 +179,12 @@ async fn r18_read_only_branches_are_not_prepared_and_return_rows() {
     );
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn many_clients_share_batches_and_every_one_gets_its_own_answer() {
-    let gavel = Embedded::start(2).await;
+async fn many_clients_share_batches_and_every_one_gets_its_own_answer(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
     let transfers = (0..400).map(|i: i64| {
         let gavel = &gavel;
         async move {
@@ -186,8 +204,7 @@ async fn many_clients_share_batches_and_every_one_gets_its_own_answer() {
         }
     });
     let answers = futures::future::join_all(transfers).await;
-    let books = gavel.books_at_rest().await;
-    books.assert_sound(2);
+    let books = gavel.sound_books().await;
     for (i, answer) in answers {
         match (i % 10, &answer.outcome) {
             (0 | 5, Outcome::Aborted(_)) => assert!(!books.has(answer.txid), "I4"),
@@ -202,9 +219,12 @@ async fn many_clients_share_batches_and_every_one_gets_its_own_answer() {
     }
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn r10_a_deferred_failure_finds_its_culprit() {
-    let gavel = Embedded::start(2).await;
+async fn r10_a_deferred_failure_finds_its_culprit(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
     let good = |i: i64| (i, "INSERT INTO late VALUES ($1, 1)");
     let bad = |i: i64| (i, "INSERT INTO late VALUES ($1, 4711)");
     let submits = (0..24).map(|i| {
@@ -233,13 +253,16 @@ async fn r10_a_deferred_failure_finds_its_culprit() {
     }
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_statements_are_told_apart_and_the_service_goes_on() {
+async fn bad_statements_are_told_apart_and_the_service_goes_on(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
     let limits = gavel_protocol::Limits {
         rows_per_statement_max: 20,
         ..Default::default()
     };
-    let gavel = Embedded::start_with(2, limits, |options| options).await;
+    let gavel = Embedded::start_with(home, 2, limits, |options| options).await;
     let run = |sql: &'static str, params: Vec<&'static str>| {
         let gavel = &gavel;
         async move {
@@ -289,5 +312,5 @@ async fn bad_statements_are_told_apart_and_the_service_goes_on() {
     assert!(is_committed(
         &gavel.transfer((1, 1), (2, 1), 1).await.outcome
     ));
-    gavel.books_at_rest().await.assert_sound(2);
+    gavel.sound_books().await;
 }
