@@ -5,57 +5,28 @@
 //! lives in this coordinator only: when the coordinator dies, nothing was prepared, and the
 //! participants roll its branches back.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod session;
 
-use gavel_participant::{Participant, crash_point};
-use gavel_protocol::message::{
-    Executed, FailedMember, MemberFailure, RecordAborts, RecordAnswer, SessionExecute, SessionOpen,
-    SessionStep, ShardIdentity, StatusAnswer,
-};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gavel_protocol::message::StatusAnswer;
 use gavel_protocol::outcome::Status;
 use gavel_protocol::transaction::validate_statement;
 use gavel_protocol::{
-    AbortReason, Ack, BatchId, BranchWork, Gid, Isolation, Outcome, Principal, Refusal,
-    RefusalCode, RequestHash, ShardTag, Statement, Transaction, Txid,
+    Ack, Isolation, Outcome, Principal, Refusal, RefusalCode, ShardTag, Statement, Txid,
 };
 use parking_lot::Mutex;
 
-use crate::clock;
+pub use self::session::Session;
+use self::session::Work;
 use crate::coordinator::Inner;
-use crate::driver::Driver;
-use crate::engine::{Answer, InteractiveAnswer, Submission};
-use crate::ticket::Ticket;
-use crate::verdict;
+use crate::engine::{Answer, InteractiveAnswer};
 
 /// The open interactive transactions of this coordinator.
 #[derive(Default)]
 pub struct Sessions(Mutex<HashMap<Txid, Arc<Session>>>);
-
-/// One interactive transaction.
-pub struct Session {
-    txid: Txid,
-    principal: Principal,
-    isolation: Isolation,
-    batch: BatchId,
-    /// Home as it was at the beginning: every branch's gid names this life of it (R13).
-    home: ShardIdentity,
-    last_used: Mutex<Instant>,
-    /// One statement at a time.
-    work: tokio::sync::Mutex<Work>,
-}
-
-/// What an interactive transaction has done so far.
-#[derive(Default)]
-struct Work {
-    branches: BTreeMap<ShardTag, Vec<Statement>>,
-    sequence: u64,
-    last: Option<InteractiveAnswer>,
-    over: bool,
-    /// Once a commit was asked for, it alone says what became of the transaction.
-    commit: Option<Arc<Ticket>>,
-}
 
 impl Sessions {
     /// Opens a session. Nothing happens on any shard until the first statement.
@@ -67,19 +38,11 @@ impl Sessions {
         principal: Principal,
     ) -> Result<(), Refusal> {
         let home = inner.presence.identity(txid.home())?;
-        let session = Arc::new(Session {
-            txid,
-            home,
-            principal,
-            isolation,
-            batch: clock::mint_batch(),
-            last_used: Mutex::new(Instant::now()),
-            work: tokio::sync::Mutex::default(),
-        });
+        let session = Arc::new(Session::new(txid, home, isolation, principal));
         let mut open = sessions.0.lock();
         if let Some(other) = open.get(&txid) {
             // A lost answer, asked again.
-            return other.check_owner(&session.principal);
+            return other.check_owner(session.principal());
         }
         // Those that are over stay for a while, for repeats of their last question.
         let live = open.values().filter(|other| !other.is_over()).count();
@@ -193,10 +156,10 @@ impl Sessions {
     pub fn end(&self, session: &Arc<Session>) {
         let mut open = self.0.lock();
         if open
-            .get(&session.txid)
+            .get(&session.txid())
             .is_some_and(|other| Arc::ptr_eq(other, session))
         {
-            open.remove(&session.txid);
+            open.remove(&session.txid());
         }
     }
 
@@ -233,7 +196,7 @@ fn check_count(work: &Work, inner: &Inner) -> Result<(), Refusal> {
 async fn expire(inner: Arc<Inner>, session: Arc<Session>) {
     let patience = Duration::from_millis(inner.limits.interactive_idle_ms);
     loop {
-        let idle = session.last_used.lock().elapsed();
+        let idle = session.idle_for();
         if idle < patience {
             tokio::select! {
                 () = tokio::time::sleep(patience - idle) => continue,
@@ -241,12 +204,12 @@ async fn expire(inner: Arc<Inner>, session: Arc<Session>) {
             }
         }
         let mut work = session.work.lock().await;
-        if session.last_used.lock().elapsed() < patience && !inner.is_stopping() {
+        if session.idle_for() < patience && !inner.is_stopping() {
             continue;
         }
         if work.commit.is_none() {
             if !work.over {
-                tracing::info!(txid = %session.txid, "rolling back an idle interactive transaction");
+                tracing::info!(txid = %session.txid(), "rolling back an idle interactive transaction");
                 session.roll_back_all(&inner, &mut work).await;
             }
             inner.end_session(&session);
@@ -271,280 +234,4 @@ async fn what_became_of(inner: &Inner, txid: Txid, principal: &Principal) -> Out
         | StatusAnswer::OtherPrincipal
         | StatusAnswer::Unreachable { .. } => unknown(),
     }
-}
-
-impl Session {
-    fn check_owner(&self, principal: &Principal) -> Result<(), Refusal> {
-        if self.principal == *principal {
-            return Ok(());
-        }
-        let message = "this transaction belongs to somebody else";
-        Err(Refusal::new(RefusalCode::NotYours, message))
-    }
-
-    /// Whether nothing can be added to it. One that is at work is not over.
-    fn is_over(&self) -> bool {
-        self.work.try_lock().is_ok_and(|work| work.over)
-    }
-
-    /// Hands the transaction to a driver of its own.
-    fn start_commit(
-        self: &Arc<Self>,
-        inner: &Arc<Inner>,
-        work: &mut Work,
-        ack: Ack,
-    ) -> Arc<Ticket> {
-        work.over = true;
-        let branches = std::mem::take(&mut work.branches);
-        let ticket = Arc::new(Ticket::new(self.submission(branches, ack)));
-        ticket.start_running();
-        work.commit = Some(ticket.clone());
-        let (inner_of_task, session, ticket_of_task) =
-            (inner.clone(), self.clone(), ticket.clone());
-        inner.tasks.spawn(async move {
-            session.drive_commit(&inner_of_task, ticket_of_task).await;
-            inner_of_task.end_session(&session);
-        });
-        ticket
-    }
-
-    fn touch(&self) {
-        *self.last_used.lock() = Instant::now();
-    }
-
-    async fn execute(
-        &self,
-        inner: &Arc<Inner>,
-        work: &mut Work,
-        shard: ShardTag,
-        statement: Statement,
-    ) -> InteractiveAnswer {
-        let Some(participant) = inner.directory.shard(shard).cloned() else {
-            return self.fail(inner, work, unavailable(shard)).await;
-        };
-        if let std::collections::btree_map::Entry::Vacant(entry) = work.branches.entry(shard) {
-            // Noted first: a branch whose opening was not answered must be rolled back too.
-            entry.insert(Vec::new());
-            if let Err(failure) = self.open(inner, &participant, shard).await {
-                return self.fail(inner, work, failure).await;
-            }
-        }
-        let statements = work.branches.entry(shard).or_default();
-        let sequence = statements.len() as u64;
-        statements.push(statement.clone());
-        let execute = SessionExecute {
-            batch: self.batch,
-            sequence,
-            statement,
-        };
-        match participant.session_execute(execute).await {
-            Executed::Done(result) => InteractiveAnswer::Done(result),
-            Executed::Failed(failure) => self.fail(inner, work, failure).await,
-            Executed::Lost(why) => self.fail(inner, work, MemberFailure::Refused(why)).await,
-        }
-    }
-
-    async fn open(
-        &self,
-        inner: &Inner,
-        participant: &Arc<dyn Participant>,
-        shard: ShardTag,
-    ) -> Result<(), MemberFailure> {
-        let home = self.home.clone();
-        let identity = inner
-            .presence
-            .identity(shard)
-            .map_err(MemberFailure::Refused)?;
-        let gid = Gid {
-            deployment: home.deployment,
-            home: home.tag,
-            home_incarnation: home.incarnation,
-            batch: self.batch,
-            shard,
-        };
-        let open = SessionOpen {
-            gid,
-            incarnation: identity.incarnation,
-            driver: inner.driver,
-            isolation: self.isolation,
-        };
-        match participant.session_open(open, shard == home.tag).await {
-            SessionStep::Done => Ok(()),
-            SessionStep::Failed(failure) => Err(failure),
-            SessionStep::Lost(why) => Err(MemberFailure::Refused(why)),
-        }
-    }
-
-    /// The transaction is over: nothing was prepared, so rolling back is all there is to do. A
-    /// failure of its own making is recorded.
-    async fn fail(
-        &self,
-        inner: &Arc<Inner>,
-        work: &mut Work,
-        failure: MemberFailure,
-    ) -> InteractiveAnswer {
-        self.roll_back_all(inner, work).await;
-        let outcome = match failure {
-            MemberFailure::Refused(why) => Outcome::Refused(why),
-            MemberFailure::Failed(reason) => self.record_abort(inner, reason).await,
-        };
-        InteractiveAnswer::Ended(outcome)
-    }
-
-    async fn record_abort(&self, inner: &Inner, reason: AbortReason) -> Outcome {
-        let refused = |why| Outcome::Refused(why);
-        let identity = match inner.presence.identity(self.txid.home()) {
-            Ok(identity) => identity,
-            Err(why) => return refused(why),
-        };
-        let Some(home) = inner.directory.shard(identity.tag) else {
-            return refused(Refusal::new(
-                RefusalCode::ShardUnavailable,
-                "home is unknown",
-            ));
-        };
-        let abort = FailedMember {
-            txid: self.txid,
-            request_hash: RequestHash::ANY,
-            reason,
-        };
-        let record = RecordAborts {
-            batch: Some(self.batch),
-            incarnation: identity.incarnation,
-            principal: self.principal.clone(),
-            aborts: vec![abort],
-        };
-        match home.record_aborts(record).await {
-            RecordAnswer::Recorded(records) => {
-                let first = records.into_iter().next();
-                first.map_or_else(|| refused(lost(self.txid)), verdict::recorded_outcome)
-            }
-            RecordAnswer::Refused(why) => refused(why),
-            // The abort may be recorded: "did nothing" would be saying too much.
-            RecordAnswer::Unknown { detail } => Outcome::InDoubt { detail },
-        }
-    }
-
-    async fn roll_back_all(&self, inner: &Inner, work: &mut Work) {
-        work.over = true;
-        let asked = work
-            .branches
-            .keys()
-            .filter_map(|shard| inner.directory.shard(*shard))
-            .map(|participant| async move {
-                let _ = participant.session_rollback(self.batch).await;
-            });
-        futures::future::join_all(asked).await;
-    }
-
-    /// What was done, as one transaction: for its hash, and for the driver.
-    fn submission(&self, branches: BTreeMap<ShardTag, Vec<Statement>>, ack: Ack) -> Submission {
-        let branches = branches
-            .into_iter()
-            .map(|(shard, statements)| BranchWork::write(shard, statements))
-            .collect();
-        Submission {
-            txid: self.txid,
-            transaction: Transaction {
-                isolation: self.isolation,
-                branches,
-            },
-            principal: self.principal.clone(),
-            ack,
-            timeout: None,
-            is_retry: false,
-        }
-    }
-
-    /// Home's rows go in after the work and before any PREPARE (design §5); then the batch
-    /// machine takes over.
-    async fn drive_commit(&self, inner: &Arc<Inner>, ticket: Arc<Ticket>) {
-        let refuse = |why| ticket.end(ticket.answer(Outcome::Refused(why)));
-        let tickets = vec![ticket.clone()];
-        let driver = match Driver::new(inner.clone(), tickets, self.batch, Some(self.home.clone()))
-        {
-            Ok(driver) => driver,
-            Err(refusal) => {
-                self.abandon(inner, &ticket).await;
-                return refuse(refusal);
-            }
-        };
-        if let Err(failure) = self.enter_decision(inner, &ticket, &driver).await {
-            self.abandon(inner, &ticket).await;
-            let outcome = match failure {
-                MemberFailure::Refused(why) => self.recorded_instead(inner, why).await,
-                MemberFailure::Failed(reason) => self.record_abort(inner, reason).await,
-            };
-            return ticket.end(ticket.answer(outcome));
-        }
-        crash_point!("coordinator.interactive.entered");
-        for rerun in driver.run().await {
-            // An interactive transaction's work cannot be run again without its client.
-            ticket.end(ticket.answer(Outcome::Refused(rerun.because)));
-        }
-    }
-
-    async fn enter_decision(
-        &self,
-        inner: &Inner,
-        ticket: &Ticket,
-        driver: &Driver,
-    ) -> Result<(), MemberFailure> {
-        let home_tag = self.txid.home();
-        let home = inner
-            .directory
-            .shard(home_tag)
-            .ok_or_else(|| unavailable(home_tag))?;
-        if ticket.submission.transaction.branch(home_tag).is_none() {
-            self.open(inner, home, home_tag).await?;
-        }
-        match home
-            .session_enter_decision(driver.decide_message(&[0], Vec::new()))
-            .await
-        {
-            SessionStep::Done => Ok(()),
-            SessionStep::Failed(failure) => Err(failure),
-            SessionStep::Lost(why) => Err(MemberFailure::Refused(why)),
-        }
-    }
-
-    /// Home would not take the rows, perhaps because the txid has an outcome already (R8).
-    async fn recorded_instead(&self, inner: &Inner, why: Refusal) -> Outcome {
-        let Some(home) = inner.directory.shard(self.txid.home()) else {
-            return Outcome::Refused(why);
-        };
-        match home.status(self.txid, Some(self.principal.clone())).await {
-            StatusAnswer::Status(Status::Committed) => Outcome::Refused(Refusal::new(
-                RefusalCode::TxidReused,
-                "this txid has committed before: ask for its status, or mint a new one",
-            )),
-            StatusAnswer::Status(Status::Aborted(reason)) => Outcome::Aborted(reason),
-            StatusAnswer::Status(Status::NoneYet | Status::TooOld)
-            | StatusAnswer::OtherPrincipal
-            | StatusAnswer::Unreachable { .. } => Outcome::Refused(why),
-        }
-    }
-
-    /// Rolls back on every shard, home included: nothing was prepared.
-    async fn abandon(&self, inner: &Inner, ticket: &Ticket) {
-        let branches = ticket
-            .submission
-            .transaction
-            .branches
-            .iter()
-            .map(|branch| branch.shard);
-        let shards = branches.chain([self.txid.home()]);
-        let asked =
-            shards
-                .filter_map(|shard| inner.directory.shard(shard))
-                .map(|participant| async move {
-                    let _ = participant.session_rollback(self.batch).await;
-                });
-        futures::future::join_all(asked).await;
-    }
-}
-
-fn unavailable(shard: ShardTag) -> MemberFailure {
-    let message = format!("shard {shard} is not in the directory");
-    MemberFailure::Refused(Refusal::new(RefusalCode::ShardUnavailable, message))
 }

@@ -11,14 +11,20 @@
 //! If this process dies at any await, the register tells: no row yet means that a resolver's
 //! abort will win, a commit row means that everybody commits.
 
+mod rows;
+
 use std::time::{Duration, Instant};
 
 use gavel_protocol::message::{
     Decide, DecideAnswer, Decided, FailedMember, KnownTxid, MemberFailure, Recorded, WhyAborted,
 };
 use gavel_protocol::outcome::StatementResult;
-use gavel_protocol::{AbortReason, Principal, Refusal, RefusalCode, RequestHash, Txid};
+use gavel_protocol::{Refusal, RefusalCode, RequestHash, Txid};
 
+use self::rows::{
+    BARRIER, FORCE_ABORT, READ_DECISIONS, READ_TRANSACTIONS, add_record_aborts, read_record,
+};
+pub(crate) use self::rows::{OPEN_DECISION, decision_params};
 use crate::crash_point;
 use crate::failure::{self, Place};
 use crate::pg::pool::Lease;
@@ -28,16 +34,6 @@ use crate::work::{self, Culprit};
 
 /// Statements before the members' work: BEGIN and the rows.
 const PREAMBLE: usize = 2;
-
-pub(crate) const OPEN_DECISION: &str = "SELECT gavel.open_decision($1, $2, $3, $4, $5, $6, $7, $8)";
-const FORCE_ABORT: &str = "SELECT gavel.force_abort($1, $2)";
-const RECORD_ABORTS: &str = "SELECT gavel.record_aborts($1, $2, $3, $4, $5, $6)";
-const READ_DECISIONS: &str = "SELECT outcome FROM gavel.read_decisions($1)";
-const READ_TRANSACTIONS: &str = "SELECT txid, outcome, '\\x' || encode(request_hash, 'hex'), \
-     principal, reason FROM gavel.read_transactions($1)";
-/// R6: a WAL-writing commit of its own; when it returns without warning, everything that could
-/// be read before it is replicated.
-const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'gavel', 'barrier')";
 
 /// Decides the batch.
 pub async fn decide(shard: &Shard, decide: &Decide) -> DecideAnswer {
@@ -396,88 +392,6 @@ fn why(
         )),
         Failure::Refused(refusal) => WhyAborted::Refused(refusal),
     }
-}
-
-/// One row of [`READ_TRANSACTIONS`] as an answer to a repeated submit (R8).
-pub(crate) fn read_record(
-    row: &[Option<String>],
-    request_hash: RequestHash,
-    principal: &Principal,
-) -> Option<Recorded> {
-    let [_, outcome, hash, owner, reason] = row else {
-        return None;
-    };
-    if owner.as_deref() != Some(principal.as_str()) {
-        return Some(Recorded::OtherPrincipal);
-    }
-    let recorded_hash = text::parse_bytea(hash.as_deref()?)?
-        .try_into()
-        .ok()
-        .map(RequestHash)?;
-    if !recorded_hash.answers(request_hash) {
-        return Some(Recorded::OtherContent);
-    }
-    Some(match outcome.as_deref() {
-        Some("committed") => Recorded::Committed,
-        _ => Recorded::Aborted(read_reason(reason.as_deref())),
-    })
-}
-
-/// The recorded reason of an abort.
-pub(crate) fn read_reason(reason: Option<&str>) -> AbortReason {
-    let text = reason.unwrap_or_default();
-    serde_json::from_str(text)
-        .unwrap_or_else(|_| AbortReason::new(gavel_protocol::AbortCode::SqlError, text))
-}
-
-/// A reason as it is recorded.
-pub(crate) fn write_reason(reason: &AbortReason) -> String {
-    serde_json::to_string(reason).unwrap_or_else(|_| reason.message.clone())
-}
-
-pub(crate) fn decision_params(decide: &Decide) -> [Option<String>; 8] {
-    let committed = decide
-        .members
-        .iter()
-        .map(|member| (member.txid, member.request_hash, None));
-    let aborted = decide.failed.iter().map(|failed| {
-        (
-            failed.txid,
-            failed.request_hash,
-            Some(write_reason(&failed.reason)),
-        )
-    });
-    let rows: Vec<_> = committed.chain(aborted).collect();
-    let outcome = |reason: &Option<String>| match reason {
-        None => "committed",
-        Some(_) => "aborted",
-    };
-    [
-        text::scalar(decide.batch),
-        text::scalar(decide.incarnation),
-        text::array(&decide.prepared),
-        text::array(rows.iter().map(|(txid, ..)| txid)),
-        text::array(rows.iter().map(|(.., reason)| outcome(reason))),
-        text::array(rows.iter().map(|(_, hash, _)| text::bytea(&hash.0))),
-        text::optional_array(rows.iter().map(|(.., reason)| reason.as_ref())),
-        text::scalar(&decide.principal),
-    ]
-}
-
-fn add_record_aborts(pipeline: &mut Pipeline<'_>, decide: &Decide, aborts: &[FailedMember]) {
-    let params = [
-        text::scalar(decide.batch),
-        text::scalar(decide.incarnation),
-        text::array(aborts.iter().map(|abort| abort.txid)),
-        text::array(
-            aborts
-                .iter()
-                .map(|abort| text::bytea(&abort.request_hash.0)),
-        ),
-        text::array(aborts.iter().map(|abort| write_reason(&abort.reason))),
-        text::scalar(&decide.principal),
-    ];
-    pipeline.run(RECORD_ABORTS, &params);
 }
 
 fn rows_failed(error: &ServerError, shard: &Shard) -> Failure {

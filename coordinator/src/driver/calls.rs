@@ -1,0 +1,280 @@
+//! The effects that ask a participant: each is one call with a deadline, whose answer, or lack of
+//! one, goes back into the machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use gavel_participant::{Participant, crash_point};
+use gavel_protocol::batch::MemberIndex;
+use gavel_protocol::message::{
+    Decide, DecideAnswer, Decided, FailedMember, Finish, FinishKind, Finished, Member, Prepare,
+    PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer, Vote,
+};
+use gavel_protocol::{Access, Gid, MembersDigest, ShardTag, Txid};
+use tokio::time::{sleep, timeout};
+
+use super::Driver;
+
+/// What an effect came to.
+pub(super) enum Happened {
+    Voted(ShardTag, PrepareAnswer),
+    Decided(DecideAnswer),
+    Register(RegisterAnswer),
+    Finished(ShardTag, Finished),
+    Recorded(RecordAnswer),
+}
+
+impl Driver {
+    pub(super) fn prepare(&self, shard: ShardTag) -> BoxFuture<'static, Happened> {
+        let Some(participant) = self.participant(shard) else {
+            return never_sent(shard);
+        };
+        let patience = Duration::from_millis(self.inner.limits.prepare_timeout_ms);
+        if self.interactive {
+            let (batch, txid) = (self.batch, self.tickets[0].submission.txid);
+            return Box::pin(async move {
+                crash_point!("coordinator.prepare.sending");
+                let vote = timeout(patience, participant.session_prepare(batch)).await;
+                crash_point!("coordinator.prepare.answered");
+                let vote = vote.unwrap_or_else(|_| no_vote_came(patience));
+                let vote = with_only_member(vote, txid);
+                Happened::Voted(
+                    shard,
+                    PrepareAnswer {
+                        vote,
+                        results: Vec::new(),
+                    },
+                )
+            });
+        }
+        let prepare = self.prepare_message(shard);
+        Box::pin(async move {
+            crash_point!("coordinator.prepare.sending");
+            let answer = timeout(patience, participant.prepare(prepare)).await;
+            crash_point!("coordinator.prepare.answered");
+            let answer = answer.unwrap_or_else(|_| PrepareAnswer {
+                vote: no_vote_came(patience),
+                results: Vec::new(),
+            });
+            Happened::Voted(shard, answer)
+        })
+    }
+
+    fn prepare_message(&self, shard: ShardTag) -> Prepare {
+        let first = &self.tickets[0].submission.transaction;
+        Prepare {
+            gid: self.gid(shard),
+            incarnation: self.identities[&shard].incarnation,
+            driver: self.inner.driver,
+            access: first
+                .branch(shard)
+                .map_or(Access::ReadWrite, |branch| branch.access),
+            isolation: self.isolation,
+            batch_safe: self.batch_safe,
+            members: (0..self.tickets.len())
+                .map(|member| self.member(member, shard))
+                .collect(),
+        }
+    }
+
+    pub(super) fn decide(
+        &mut self,
+        members: Vec<MemberIndex>,
+        failed: Vec<FailedMember>,
+    ) -> BoxFuture<'static, Happened> {
+        let Some(participant) = self.participant(self.home.tag) else {
+            let detail = "home is not in the directory".to_owned();
+            return Box::pin(async { Happened::Decided(unknown_decision(detail)) });
+        };
+        self.executed.clone_from(&members);
+        let patience = Duration::from_millis(self.inner.limits.decide_timeout_ms);
+        let came_not = move || unknown_decision(format!("no answer within {patience:?}"));
+        if self.interactive {
+            let batch = self.batch;
+            return Box::pin(async move {
+                crash_point!("coordinator.decide.sending");
+                let decided = timeout(patience, participant.session_commit(batch)).await;
+                crash_point!("coordinator.decide.answered");
+                Happened::Decided(decided.map_or_else(
+                    |_| came_not(),
+                    |decided| DecideAnswer {
+                        decided,
+                        results: Vec::new(),
+                    },
+                ))
+            });
+        }
+        let decide = self.decide_message(&members, failed);
+        Box::pin(async move {
+            crash_point!("coordinator.decide.sending");
+            let answer = timeout(patience, participant.decide(decide)).await;
+            crash_point!("coordinator.decide.answered");
+            Happened::Decided(answer.unwrap_or_else(|_| came_not()))
+        })
+    }
+
+    /// The decide for these members.
+    pub fn decide_message(&self, members: &[MemberIndex], failed: Vec<FailedMember>) -> Decide {
+        Decide {
+            batch: self.batch,
+            incarnation: self.home.incarnation,
+            prepared: self.spec().prepared,
+            principal: self.principal.clone(),
+            isolation: self.isolation,
+            batch_safe: self.batch_safe,
+            members: members
+                .iter()
+                .map(|member| self.member(*member, self.home.tag))
+                .collect(),
+            failed,
+        }
+    }
+
+    pub(super) fn ask_register(&self, pause: Duration) -> BoxFuture<'static, Happened> {
+        let participant = self.participant(self.home.tag);
+        let (batch, incarnation) = (self.batch, self.home.incarnation);
+        let patience = Duration::from_millis(self.inner.limits.resolve_timeout_ms);
+        Box::pin(async move {
+            wait(pause).await;
+            let unreachable = |detail: &str| RegisterAnswer::Unreachable {
+                detail: detail.into(),
+            };
+            let Some(participant) = participant else {
+                return Happened::Register(unreachable("home is not in the directory"));
+            };
+            crash_point!("coordinator.register.sending");
+            let answer = timeout(patience, participant.resolve(batch, incarnation)).await;
+            crash_point!("coordinator.register.answered");
+            Happened::Register(answer.unwrap_or_else(|_| unreachable("no answer in time")))
+        })
+    }
+
+    pub(super) fn finish(
+        &self,
+        shard: ShardTag,
+        kind: FinishKind,
+        pause: Duration,
+    ) -> BoxFuture<'static, Happened> {
+        let participant = self.participant(shard);
+        let finish = Finish {
+            gid: self.gid(shard),
+            kind,
+        };
+        let patience = self.finish_timeout();
+        Box::pin(async move {
+            wait(pause).await;
+            let unknown = |detail: &str| Finished::Unknown {
+                detail: detail.to_owned(),
+            };
+            let Some(participant) = participant else {
+                return Happened::Finished(shard, unknown("not in the directory"));
+            };
+            crash_point!("coordinator.finish.sending");
+            let answer = timeout(patience, participant.finish(vec![finish])).await;
+            crash_point!("coordinator.finish.answered");
+            let finished = answer.ok().and_then(|answers| answers.into_iter().next());
+            Happened::Finished(
+                shard,
+                finished.unwrap_or_else(|| unknown("no answer in time")),
+            )
+        })
+    }
+
+    pub(super) fn record_aborts(&self, aborts: Vec<FailedMember>) -> BoxFuture<'static, Happened> {
+        let participant = self.participant(self.home.tag);
+        let record = RecordAborts {
+            batch: Some(self.batch),
+            incarnation: self.home.incarnation,
+            principal: self.principal.clone(),
+            aborts,
+        };
+        let patience = Duration::from_millis(self.inner.limits.resolve_timeout_ms);
+        Box::pin(async move {
+            let unknown = |detail: &str| RecordAnswer::Unknown {
+                detail: detail.to_owned(),
+            };
+            let Some(participant) = participant else {
+                return Happened::Recorded(unknown("home is not in the directory"));
+            };
+            crash_point!("coordinator.record.sending");
+            let answer = timeout(patience, participant.record_aborts(record)).await;
+            crash_point!("coordinator.record.answered");
+            Happened::Recorded(answer.unwrap_or_else(|_| unknown("no answer in time")))
+        })
+    }
+
+    pub(super) fn participant(&self, shard: ShardTag) -> Option<Arc<dyn Participant>> {
+        self.inner.directory.shard(shard).cloned()
+    }
+
+    fn gid(&self, shard: ShardTag) -> Gid {
+        Gid {
+            deployment: self.home.deployment.clone(),
+            home: self.home.tag,
+            home_incarnation: self.home.incarnation,
+            batch: self.batch,
+            shard,
+        }
+    }
+
+    fn member(&self, member: MemberIndex, shard: ShardTag) -> Member {
+        let ticket = &self.tickets[member];
+        let branch = ticket.submission.transaction.branch(shard);
+        let statements = match branch {
+            // An interactive transaction's work has been run already.
+            Some(branch) if !self.interactive => branch.statements.clone(),
+            Some(_) | None => Arc::from([]),
+        };
+        Member {
+            txid: ticket.submission.txid,
+            request_hash: ticket.request_hash,
+            statements,
+        }
+    }
+
+    pub(super) fn finish_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.limits.resolve_timeout_ms)
+    }
+}
+
+/// A sleep of no length still lasts to the timer's next tick, a millisecond away.
+async fn wait(pause: Duration) {
+    if !pause.is_zero() {
+        sleep(pause).await;
+    }
+}
+
+/// A session does not know its txid, and its batch has one member: that one was executed.
+fn with_only_member(vote: Vote, txid: Txid) -> Vote {
+    match vote {
+        Vote::Yes { xid, reports, .. } => Vote::Yes {
+            digest: MembersDigest::of([txid]),
+            xid,
+            reports,
+        },
+        other => other,
+    }
+}
+
+fn no_vote_came(patience: Duration) -> Vote {
+    Vote::Unknown {
+        detail: format!("no vote within {patience:?}"),
+    }
+}
+
+fn never_sent(shard: ShardTag) -> BoxFuture<'static, Happened> {
+    let detail = "the shard is not in the directory".to_owned();
+    let answer = PrepareAnswer {
+        vote: Vote::Unknown { detail },
+        results: Vec::new(),
+    };
+    Box::pin(async move { Happened::Voted(shard, answer) })
+}
+
+fn unknown_decision(detail: String) -> DecideAnswer {
+    DecideAnswer {
+        decided: Decided::Unknown { detail },
+        results: Vec::new(),
+    }
+}
