@@ -18,7 +18,8 @@ gavel-client: gavel-protocol gavel-wire +gavel-coordinator +gavel-participant
 gavel-demo: gavel-client gavel-protocol gavel-devkit
 gavel-sim: gavel-protocol
 gavel-devkit: gavel-migrations local-postgres
-gavel-cli: gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
+gavel-chaos: gavel-client gavel-protocol gavel-devkit local-postgres
+gavel-cli: gavel-chaos gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
 gavel-tests: *
 gavel-bench: *
 '

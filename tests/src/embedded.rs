@@ -183,7 +183,7 @@ impl Embedded {
     /// The books, once nothing is prepared any more; asserts that they are sound.
     pub async fn sound_books(&self) -> Books {
         let books = self.books_at_rest().await;
-        books.assert_sound(self.cluster.servers().len());
+        bank::assert_sound(&books, self.cluster.servers().len());
         books
     }
 
@@ -191,7 +191,7 @@ impl Embedded {
     async fn books_at_rest(&self) -> Books {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            let books = Books::read(self.cluster.servers());
+            let books = bank::read_books(self.cluster.servers());
             if books.prepared.is_empty() || Instant::now() > deadline {
                 return books;
             }

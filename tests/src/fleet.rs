@@ -174,6 +174,6 @@ impl Fleet {
 
     /// The books of all servers.
     pub fn books(&self) -> Books {
-        Books::read(self.dev.servers())
+        bank::read_books(self.dev.servers())
     }
 }

@@ -1,10 +1,13 @@
 //! Clients that transfer money through coordinators and remember what they were told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gavel_client::{Gavel, Options, Outcome, params};
+use gavel_chaos::bank::{MARK, Recorded, Statement, TxidOutcome, UPDATE, judge};
+use gavel_chaos::history::Told as Heard;
+use gavel_client::{Gavel, Options, Outcome, Status, params};
 use gavel_protocol::Txid;
 use tokio::task::JoinSet;
 
@@ -133,9 +136,6 @@ async fn one_transfer(
     }
 }
 
-const UPDATE: &str = "UPDATE account SET balance = balance + $1 WHERE id = $2";
-const MARK: &str = "INSERT INTO mark VALUES ($1, $2, $3)";
-
 async fn declared(gavel: &Gavel, txid: Txid, from: (&str, i64), to: (&str, i64)) -> Outcome {
     let name = txid.to_string();
     let submitted = gavel
@@ -200,44 +200,42 @@ fn refused(txid: Txid, detail: String) -> Outcome {
     }
 }
 
-/// Compares what clients were told with the books (I4), asking for the status of what was left
-/// in doubt. Returns how many of each were told.
+/// Compares what clients were told with the books (I2, I4), asking for the status of what was
+/// left in doubt. Returns how many of each were told.
 pub async fn assert_told_the_truth(gavel: &Gavel, told: &[Told], books: &Books) -> Counts {
     let mut counts = Counts::default();
+    let mut statements = Vec::new();
+    let mut recorded = BTreeMap::new();
     for Told { txid, outcome } in told {
-        match outcome {
-            Outcome::Committed(_) => {
-                counts.committed += 1;
-                assert!(books.has(*txid), "I4: {txid} was acknowledged and is lost");
+        let (count, heard) = match outcome {
+            Outcome::Committed(_) => (&mut counts.committed, Heard::Committed),
+            Outcome::Aborted { reason, .. } => {
+                (&mut counts.aborted, Heard::Aborted(reason.code.to_string()))
             }
-            Outcome::Aborted { .. } => {
-                counts.aborted += 1;
-                assert!(!books.has(*txid), "I4: {txid} was aborted and is there");
-            }
-            Outcome::Refused { .. } => {
-                counts.refused += 1;
-                assert!(!books.has(*txid), "I4: {txid} was refused and is there");
+            Outcome::Refused { why, .. } => {
+                (&mut counts.refused, Heard::Refused(why.code.to_string()))
             }
             Outcome::InDoubt { detail, .. } => {
-                counts.in_doubt += 1;
-                match gavel
-                    .status(*txid)
-                    .await
-                    .expect("the status can be asked for")
-                {
-                    gavel_client::Status::Committed => {
-                        assert!(books.has(*txid), "I2: {txid} is recorded and is lost");
-                    }
-                    other => {
-                        assert!(
-                            !books.has(*txid),
-                            "I2: {txid} is there; {other:?}; {detail}"
-                        );
-                    }
-                }
+                let status = gavel.status(*txid).await;
+                let status = status.expect("the status can be asked for");
+                let row = match status {
+                    Status::Committed => TxidOutcome::Committed,
+                    Status::Aborted(_) => TxidOutcome::Aborted,
+                    Status::NoneYet | Status::TooOld => TxidOutcome::None,
+                };
+                recorded.insert(*txid, Recorded { row, status: None });
+                (&mut counts.in_doubt, Heard::InDoubt(detail.clone()))
             }
-        }
+        };
+        *count += 1;
+        statements.push(Statement {
+            txid: *txid,
+            marks: None,
+            told: Some(heard),
+        });
     }
+    let violations = judge(&statements, &recorded, books);
+    assert!(violations.is_empty(), "{violations:#?}");
     counts
 }
 

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use gavel_devkit::Role;
+use gavel_tests::bank::assert_sound;
 use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN};
 use gavel_tests::load::{Counts, Load, assert_told_the_truth};
 
@@ -197,7 +198,7 @@ async fn run(fleet: &Fleet, case: &Case, home: Option<&'static str>) -> (Counts,
     let resolved = fleet.wait_resolved(RESOLVED_WITHIN).await;
     fleet.dev.wait_ready(HIT_WITHIN).expect("everybody is back");
     let books = fleet.books();
-    books.assert_sound(3);
+    assert_sound(&books, 3);
     (assert_told_the_truth(&gavel, &told, &books).await, resolved)
 }
 

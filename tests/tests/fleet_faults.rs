@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gavel_devkit::Role;
+use gavel_tests::bank::assert_sound;
 use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN};
 use gavel_tests::load::{Load, assert_told_the_truth};
 use local_postgres::Mode;
@@ -49,7 +50,7 @@ async fn servers_killed_under_load_lose_nothing() {
     let told = load.stop().await;
     fleet.wait_resolved(RESOLVED_WITHIN).await;
     let books = fleet.books();
-    books.assert_sound(3);
+    assert_sound(&books, 3);
     let counts = assert_told_the_truth(&gavel, &told, &books).await;
     assert!(counts.committed > 0, "{counts:?}");
 }
@@ -80,7 +81,7 @@ async fn without_any_coordinator_the_participants_resolve() {
     let told = load.stop().await;
     fleet.wait_resolved(RESOLVED_WITHIN).await;
     let books = fleet.books();
-    books.assert_sound(3);
+    assert_sound(&books, 3);
     assert_told_the_truth(&gavel, &told, &books).await;
 }
 
@@ -121,7 +122,7 @@ async fn a_frozen_coordinator_is_resolved_by_others_and_changes_nothing_when_it_
     let told = load.stop().await;
     fleet.wait_resolved(RESOLVED_WITHIN).await;
     let books = fleet.books();
-    books.assert_sound(3);
+    assert_sound(&books, 3);
     assert_told_the_truth(&gavel, &told, &books).await;
 }
 
@@ -147,7 +148,7 @@ async fn a_dead_home_delays_nobody_but_its_own() {
         .expect("everybody is back");
     fleet.wait_resolved(RESOLVED_WITHIN).await;
     let books = fleet.books();
-    books.assert_sound(3);
+    assert_sound(&books, 3);
     assert_told_the_truth(&gavel, &told_own, &books).await;
     assert_told_the_truth(&gavel, &told_others, &books).await;
 }

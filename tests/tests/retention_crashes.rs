@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use gavel_devkit::Role;
+use gavel_tests::bank::assert_sound;
 use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN};
 use gavel_tests::history::History;
 use gavel_tests::load::{Load, assert_told_the_truth};
@@ -61,7 +62,7 @@ async fn crash_points_of_retention() {
         println!("{point:44} {hits:>8} {kills:>8}");
     }
     let books = fleet.books();
-    books.assert_sound(3);
+    assert_sound(&books, 3);
     let counts = assert_told_the_truth(&gavel, &told, &books).await;
     println!("{counts:?}");
     assert!(counts.committed > 0, "{counts:?}");
