@@ -7,7 +7,7 @@ use gavel_protocol::message::{Finish, FinishKind, ShardIdentity};
 use gavel_protocol::{Gid, Incarnation, Limits, Refusal, RefusalCode, ShardTag};
 use parking_lot::Mutex;
 
-use crate::pg::pool::{self, Pool};
+use crate::pg::pool::Pool;
 use crate::pg::{ConnectError, Target};
 
 /// A shard: who it is, and the connections to it, apart by kind of work (design §7). Work that
@@ -38,7 +38,7 @@ impl Shard {
         limits: &Limits,
     ) -> Result<Self, ConnectError> {
         let target = Target::from_url(database_url, limits)?;
-        let pool = |size| pool::pool(&target, size, limits);
+        let pool = |size| Pool::new(&target, size, limits);
         Ok(Self {
             work: pool(limits.work_connections),
             decide: pool(limits.decide_connections),

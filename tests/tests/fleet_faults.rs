@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gavel_devkit::Role;
-use gavel_tests::bank::assert_sound;
+use gavel_tests::bank::{self, assert_sound};
 use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN};
 use gavel_tests::load::{Load, assert_told_the_truth};
 use local_postgres::Mode;
@@ -151,4 +151,79 @@ async fn a_dead_home_delays_nobody_but_its_own() {
     assert_sound(&books, 3);
     assert_told_the_truth(&gavel, &told_own, &books).await;
     assert_told_the_truth(&gavel, &told_others, &books).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_told_to_stop_finishes_what_it_holds() {
+    let fleet = Fleet::start();
+    let gavel = fleet.client_of(0).await;
+    let load = Load::start(&gavel, 6, fleet.data_shards(), None);
+    load.wait_committed(20, READY_WITHIN).await;
+    until_prepared(&fleet).await;
+    tokio::task::block_in_place(|| fleet.dev.terminate(Role::Coordinator(0)));
+    assert_eq!(
+        fleet.prepared(),
+        Vec::<String>::new(),
+        "it left something in doubt"
+    );
+    let told = load.stop().await;
+    let in_doubt = told
+        .iter()
+        .filter(|each| matches!(each.outcome, gavel_client::Outcome::InDoubt { .. }));
+    // A request that reaches the socket of a process that is gone is unknown to its client.
+    // Whatever the coordinator had taken, it answered: at rest nothing of it is open.
+    println!("{} in doubt of {}", in_doubt.count(), told.len());
+    fleet.dev.restart(Role::Coordinator(0)).expect("start it");
+    let books = fleet.books();
+    assert_sound(&books, 3);
+    assert_told_the_truth(&gavel, &told, &books).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r13_a_home_restored_while_a_session_is_open_commits_nothing_of_it() {
+    let fleet = Fleet::start();
+    let gavel = fleet.client_of(0).await;
+    let [first, second] = fleet.data_shards();
+    let isolation = gavel_protocol::Isolation::ReadCommitted;
+    let mut session = gavel
+        .begin_at("decisions", isolation)
+        .await
+        .expect("begin with the dedicated home");
+    let txid = session.txid();
+    let name = txid.to_string();
+    for (shard, amount) in [(first, -1), (second, 1)] {
+        for (sql, params) in [
+            (
+                "UPDATE account SET balance = balance + $1 WHERE id = $2",
+                gavel_client::params![amount, 1],
+            ),
+            (
+                "INSERT INTO mark VALUES ($1, $2, $3)",
+                gavel_client::params![name.as_str(), 1, amount],
+            ),
+        ] {
+            let rows = session.execute(shard, sql, params).await;
+            assert_eq!(rows.expect("the session is open"), 1);
+        }
+    }
+    // Somebody restores home from a backup, and says so as they should.
+    let home = Role::Participant(2);
+    fleet.dev.kill(home).expect("stop the participant");
+    fleet.dev.servers()[2]
+        .sql(bank::DATABASE, "SELECT gavel.new_incarnation()")
+        .expect("begin another incarnation");
+    fleet.dev.restart(home).expect("start the participant");
+    fleet
+        .dev
+        .wait_ready(READY_WITHIN)
+        .expect("everybody is back");
+    let outcome = session.commit().await;
+    assert!(
+        !matches!(outcome, gavel_client::Outcome::Committed(_)),
+        "its branches name home's earlier life: {outcome:?}"
+    );
+    fleet.wait_resolved(RESOLVED_WITHIN).await;
+    let books = fleet.books();
+    assert_sound(&books, 3);
+    assert!(!books.has(txid));
 }

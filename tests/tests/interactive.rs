@@ -238,3 +238,72 @@ async fn failed_sessions_do_not_fill_the_table(
             .expect("roll back");
     }
 }
+
+/// Sessions of participants that have a transaction open on a shard.
+fn open_sessions(gavel: &Embedded, shard: ShardTag) -> usize {
+    let open = "SELECT 1 FROM pg_stat_activity
+                WHERE application_name = 'gavel' AND state = 'idle in transaction'";
+    let rows = gavel.server(shard).sql(bank::DATABASE, open);
+    rows.expect("ask the server").len()
+}
+
+/// The session is gone although nobody asked for it: that is refused, and the txid stays open.
+async fn assert_lost(gavel: &Embedded, txid: Txid) {
+    let answer = gavel
+        .coordinator
+        .execute(txid, &me(), 1, ShardTag(1), read(1))
+        .await;
+    let Ok(InteractiveAnswer::Ended(Outcome::Refused(why))) = &answer else {
+        panic!("nothing of its own making failed: {answer:?}");
+    };
+    assert_eq!(why.code, RefusalCode::SessionLost, "{why}");
+    let commit = gavel.coordinator.commit(txid, &me(), Ack::Applied).await;
+    assert!(
+        matches!(commit.outcome, Outcome::Refused(_)),
+        "a lost session cannot commit: {commit:?}"
+    );
+    let status = gavel.coordinator.status(txid, None).await;
+    assert_eq!(status, Ok(Status::NoneYet));
+    let books = gavel.sound_books().await;
+    assert!(!books.has(txid));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_backend_ends_the_session_but_not_the_txid(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
+    let txid = begin(&gavel).await;
+    done(&gavel, txid, 0, 1, bank::entry(txid, 1, -5).remove(0)).await;
+    let kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                WHERE application_name = 'gavel' AND state = 'idle in transaction'";
+    let killed = gavel.server(ShardTag(1)).sql(bank::DATABASE, kill);
+    assert_eq!(killed.unwrap().len(), 1, "the fault must strike");
+    assert_lost(&gavel, txid).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_server_ended_for_idleness_is_refused(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let limits = Limits {
+        lock_timeout_ms: 200,
+        statement_timeout_ms: 400,
+        idle_in_transaction_ms: 500,
+        interactive_idle_ms: 60_000,
+        ..Limits::default()
+    };
+    let gavel = Embedded::start_with(home, 2, limits, |options| options).await;
+    let txid = begin(&gavel).await;
+    done(&gavel, txid, 0, 1, bank::entry(txid, 1, -5).remove(0)).await;
+    let started = Instant::now();
+    while open_sessions(&gavel, ShardTag(1)) > 0 {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "the server never ended it"
+        );
+    }
+    assert_lost(&gavel, txid).await;
+}

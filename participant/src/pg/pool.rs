@@ -1,6 +1,7 @@
 //! Small pools of connections, one per kind of work, so that work that waits never holds the
 //! connection that could end its wait.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult, Timeouts};
@@ -33,29 +34,62 @@ impl managed::Manager for Manager {
     }
 }
 
-/// A pool of connections to one shard for one kind of work.
-pub type Pool = managed::Pool<Manager>;
-
-/// A connection on loan.
-pub type Lease = managed::Object<Manager>;
-
 /// A connection could not be had. Nothing was sent on behalf of any transaction.
 pub type PoolError = managed::PoolError<ConnectError>;
 
-/// A pool of `size` connections, opened on demand.
-pub fn pool(target: &Target, size: usize, limits: &Limits) -> Pool {
-    let wait = Duration::from_millis(limits.connection_wait_ms);
-    let timeouts = Timeouts {
-        wait: Some(wait),
-        create: None,
-        recycle: None,
-    };
-    Pool::builder(Manager(target.clone()))
-        .max_size(size)
-        .timeouts(timeouts)
-        // The connection used last is the warmest.
-        .queue_mode(managed::QueueMode::Lifo)
-        .runtime(deadpool::Runtime::Tokio1)
-        .build()
-        .expect("a pool with timeouts has a runtime")
+/// A pool of connections to one shard for one kind of work.
+pub struct Pool(managed::Pool<Manager>);
+
+impl Pool {
+    /// A pool of `size` connections, opened on demand.
+    pub fn new(target: &Target, size: usize, limits: &Limits) -> Self {
+        let wait = Duration::from_millis(limits.connection_wait_ms);
+        let timeouts = Timeouts {
+            wait: Some(wait),
+            create: None,
+            recycle: None,
+        };
+        let pool = managed::Pool::builder(Manager(target.clone()))
+            .max_size(size)
+            .timeouts(timeouts)
+            // The connection used last is the warmest.
+            .queue_mode(managed::QueueMode::Lifo)
+            .runtime(deadpool::Runtime::Tokio1)
+            .build();
+        Self(pool.expect("a pool with timeouts has a runtime"))
+    }
+
+    /// Borrows a connection, waiting for one at most `connection_wait_ms`.
+    pub async fn get(&self) -> Result<Lease, PoolError> {
+        Ok(Lease(Some(self.0.get().await?)))
+    }
+}
+
+/// A connection on loan. If it cannot be used again, it is closed when the loan ends, and not
+/// when the pool next looks at it: until then an abandoned transaction would keep its row locks,
+/// and a session its advisory locks.
+pub struct Lease(Option<managed::Object<Manager>>);
+
+impl Deref for Lease {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0.as_ref().expect("taken only when dropped")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.0.as_mut().expect("taken only when dropped")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take()
+            && !connection.is_reusable()
+        {
+            drop(managed::Object::take(connection));
+        }
+    }
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gavel_coordinator::{Answer, Engine as _, Submission};
+use gavel_protocol::message::{Finish, FinishKind, Finished, NoVote, Vote};
 use gavel_protocol::{BranchWork, Limits, Outcome, RefusalCode, ShardTag, Statement, Transaction};
 use gavel_tests::bank;
 use gavel_tests::embedded::{Embedded, Home, is_committed, submission};
 use rstest::rstest;
 
-use crate::until;
+use crate::{branch, fresh_batch, until};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -184,4 +185,47 @@ async fn r12_exhausted_slots_are_an_early_refusal_and_recovery_still_works(
     );
     ask("ROLLBACK PREPARED 'not-ours'");
     gavel.sound_books().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn r12_a_refusal_gives_no_slot_back(#[values(Home::OnAShard, Home::Dedicated)] home: Home) {
+    // No scan sets the counts right while this runs, and nobody resolves the branch.
+    let limits = Limits {
+        scan_interval_ms: 60_000,
+        in_doubt_after_ms: 60_000,
+        ..Limits::default()
+    };
+    let gavel = Embedded::start_with(home, 2, limits, |mut options| {
+        options.max_prepared_transactions = 2;
+        options
+    })
+    .await;
+    let shard = gavel.directory.shard(ShardTag(2)).expect("shard 2");
+    let first = branch(&gavel, fresh_batch(), 1, 5);
+    let vote = shard.prepare(first.clone()).await.vote;
+    assert!(matches!(vote, Vote::Yes { .. }), "{vote:?}");
+    for account in 2..5 {
+        let vote = shard
+            .prepare(branch(&gavel, fresh_batch(), account, 5))
+            .await
+            .vote;
+        let Vote::No(NoVote::Refused(why)) = &vote else {
+            panic!("one of two slots is the home's share: {vote:?}")
+        };
+        assert_eq!(why.code, RefusalCode::SlotsExhausted, "{why}");
+    }
+    let rollback = Finish {
+        gid: first.gid,
+        kind: FinishKind::Rollback,
+    };
+    assert_eq!(shard.finish(vec![rollback]).await, [Finished::Done]);
+    let vote = shard
+        .prepare(branch(&gavel, fresh_batch(), 2, 5))
+        .await
+        .vote;
+    assert!(
+        matches!(vote, Vote::Yes { .. }),
+        "the slot is free: {vote:?}"
+    );
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use gavel_participant::pg::Target;
 use gavel_protocol::message::{Decide, Decided, Decision, RegisterAnswer};
-use gavel_protocol::{Isolation, Limits, Outcome, Principal, ShardTag};
+use gavel_protocol::{BatchId, Isolation, Limits, Outcome, Principal, ShardTag};
 use gavel_tests::bank;
 use gavel_tests::embedded::{Embedded, Home};
 use rstest::rstest;
@@ -77,6 +77,20 @@ async fn r3_a_vanished_participant_does_not_leave_a_decision_open(
     }
 }
 
+/// The decide of a batch that adds to an account at home.
+fn decide(gavel: &Embedded, batch: BatchId, account: i64) -> Decide {
+    Decide {
+        batch,
+        incarnation: FIRST,
+        prepared: vec![ShardTag(2)],
+        principal: Principal::local(),
+        isolation: Isolation::ReadCommitted,
+        batch_safe: true,
+        members: branch(gavel, batch, account, 5).members,
+        failed: Vec::new(),
+    }
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn r5_a_late_duplicate_of_a_decide_loses_against_the_register(
@@ -87,18 +101,7 @@ async fn r5_a_late_duplicate_of_a_decide_loses_against_the_register(
     let batch = fresh_batch();
     let answer = home.resolve(batch, FIRST).await;
     assert_eq!(answer, RegisterAnswer::Decision(Decision::Abort));
-    let member = branch(&gavel, batch, 1, 5).members.remove(0);
-    let decide = Decide {
-        batch,
-        incarnation: FIRST,
-        prepared: vec![ShardTag(2)],
-        principal: Principal::local(),
-        isolation: Isolation::ReadCommitted,
-        batch_safe: true,
-        members: vec![member],
-        failed: Vec::new(),
-    };
-    let decided = home.decide(decide).await.decided;
+    let decided = home.decide(decide(&gavel, batch, 1)).await.decided;
     assert!(
         matches!(decided, Decided::Aborted(_)),
         "the register said abort first: {decided:?}"
@@ -108,4 +111,50 @@ async fn r5_a_late_duplicate_of_a_decide_loses_against_the_register(
         .sql(bank::DATABASE, "SELECT 1 FROM mark")
         .unwrap();
     assert_eq!(marks.len(), 0);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_an_abort_is_told_only_once_a_late_duplicate_must_lose(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
+    let home = gavel.directory.shard(gavel.home(1)).expect("home");
+    let decide = decide(&gavel, fresh_batch(), 4711);
+    // No such account: home's own work fails, after its rows were inserted.
+    let decided = home.decide(decide.clone()).await.decided;
+    assert!(matches!(decided, Decided::Aborted(_)), "{decided:?}");
+    // What arrives now would succeed, if the register did not stand in its way.
+    let account = "INSERT INTO account VALUES (4711, 0)";
+    gavel.home_server(1).sql(bank::DATABASE, account).unwrap();
+    let decided = home.decide(decide).await.decided;
+    assert!(
+        !matches!(decided, Decided::Committed),
+        "its coordinator was told that it is aborted: {decided:?}"
+    );
+    let marks = gavel
+        .home_server(1)
+        .sql(bank::DATABASE, "SELECT 1 FROM mark");
+    assert_eq!(marks.unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f1_a_commit_with_nothing_open_is_no_commit() {
+    let limits = Limits::default();
+    let gavel = Embedded::start(Home::OnAShard, 1).await;
+    let url = gavel.server(ShardTag(1)).url(bank::DATABASE);
+    let target = Target::from_url(&url, &limits).unwrap();
+    let mut connection = target.connect().await.unwrap();
+    let segments = connection.run(|pipeline| {
+        pipeline.run("COMMIT", &[]).sync();
+        pipeline.run("BEGIN", &[]).run("COMMIT", &[]).sync();
+    });
+    let segments = segments.await.unwrap();
+    assert_eq!(
+        segments[0].last_tag(),
+        "COMMIT",
+        "the tag alone says nothing"
+    );
+    let committed: Vec<bool> = segments.iter().map(|each| each.is_committed()).collect();
+    assert_eq!(committed, [false, true]);
 }
