@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arrivals_wait_for_the_batch_in_flight_and_form_the_next() {
+    fn r12_arrivals_wait_for_the_batch_in_flight_and_form_the_next() {
         let mut lane = Lane::new(3);
         assert_eq!(lane.poll_batch(), None);
         lane.on_submit(1);

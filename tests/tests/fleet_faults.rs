@@ -166,14 +166,15 @@ async fn a_coordinator_told_to_stop_finishes_what_it_holds() {
         Vec::<String>::new(),
         "it left something in doubt"
     );
-    let told = load.stop().await;
-    let in_doubt = told
-        .iter()
-        .filter(|each| matches!(each.outcome, gavel_client::Outcome::InDoubt { .. }));
-    // A request that reaches the socket of a process that is gone is unknown to its client.
-    // Whatever the coordinator had taken, it answered: at rest nothing of it is open.
-    println!("{} in doubt of {}", in_doubt.count(), told.len());
     fleet.dev.restart(Role::Coordinator(0)).expect("start it");
+    let told = load.stop().await;
+    for each in &told {
+        assert!(
+            !matches!(each.outcome, gavel_client::Outcome::InDoubt { .. }),
+            "it did not answer for what it had taken: {each:?}"
+        );
+    }
+    fleet.wait_resolved(RESOLVED_WITHIN).await;
     let books = fleet.books();
     assert_sound(&books, 3);
     assert_told_the_truth(&gavel, &told, &books).await;

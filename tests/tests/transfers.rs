@@ -3,7 +3,8 @@
 use gavel_coordinator::{Engine, Submission};
 use gavel_protocol::outcome::Status;
 use gavel_protocol::{
-    AbortCode, BranchWork, Guard, Outcome, Principal, RefusalCode, ShardTag, Statement, Transaction,
+    AbortCode, BranchWork, Guard, Outcome, Principal, RefusalCode, ShardTag, Statement,
+    Transaction, Txid,
 };
 use gavel_tests::bank;
 use gavel_tests::embedded::{Embedded, Home, is_committed, submission};
@@ -355,4 +356,30 @@ async fn batches_stay_within_what_one_request_may_hold(
     let members = "SELECT count(*) FROM gavel.transaction GROUP BY batch ORDER BY 1 DESC";
     let sizes = gavel.home_server(1).sql(bank::DATABASE, members).unwrap();
     assert_eq!(sizes[0], [Some("2".to_owned())], "two fit, three do not");
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn r9_a_txid_names_its_home_and_an_unknown_one_is_refused(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
+    let known = gavel.mint(1);
+    assert_eq!(known.home(), gavel.home(1));
+    let unknown = Txid::mint(known.unix_ms(), ShardTag(4711), [7; 16]);
+    let transfer = bank::transfer(unknown, (ShardTag(1), 1), (ShardTag(2), 1), 1);
+    let submitted = gavel.submit(unknown, transfer).await.outcome;
+    let me = Principal::local();
+    let aborted = gavel.coordinator.abort(unknown, me.clone()).await;
+    for outcome in [submitted, aborted] {
+        let Outcome::Refused(why) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(why.code, RefusalCode::UnknownHome);
+    }
+    let status = gavel.coordinator.status(unknown, Some(me)).await;
+    assert_eq!(
+        status.expect_err("nobody can know").code,
+        RefusalCode::UnknownHome
+    );
 }

@@ -1,6 +1,6 @@
 //! Prepared branches: once, explained, and never left behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gavel_protocol::ShardTag;
 use gavel_protocol::message::{Decision, Finish, FinishKind, Finished, RegisterAnswer, Vote};
@@ -105,68 +105,4 @@ async fn r17_an_embedded_deployment_resolves_at_its_next_start(
     let answer = again.transfer((1, 1), (2, 1), 1).await;
     assert!(is_committed(&answer.outcome), "{answer:?}");
     again.sound_books().await;
-}
-
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn f2_a_cancelled_wait_for_standbys_is_unknown_not_yes(
-    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
-) {
-    let gavel = Embedded::start(home, 2).await;
-    let server = &gavel.server(ShardTag(2));
-    let shard = gavel.directory.shard(ShardTag(2)).expect("shard 2").clone();
-    // Opens and warms the connection before the standby is missed.
-    assert!(is_committed(
-        &gavel.transfer((1, 1), (2, 1), 1).await.outcome
-    ));
-    gavel.sound_books().await;
-    let set = |value: &str| {
-        let alter = format!("ALTER SYSTEM SET synchronous_standby_names = '{value}'");
-        server.sql(bank::DATABASE, &alter).expect("alter");
-        server
-            .sql(bank::DATABASE, "SELECT pg_reload_conf()")
-            .expect("reload");
-    };
-    set("nobody");
-    let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
-                   AND query LIKE 'PREPARE%'";
-    let ask = |sql: &str| server.sql("postgres", sql).unwrap_or_default();
-    // The checkpointer tells the others of the setting in its own time: until it has, PREPARE
-    // does not wait.
-    let started = Instant::now();
-    let vote = loop {
-        let (shard, message) = (shard.clone(), branch(&gavel, fresh_batch(), 2, 5));
-        let gid = message.gid.clone();
-        let vote = tokio::spawn(async move { shard.prepare(message).await.vote });
-        while !vote.is_finished() && ask(waiting).is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        if !vote.is_finished() {
-            break vote;
-        }
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "PREPARE never waited"
-        );
-        set("");
-        server
-            .sql("postgres", "SELECT 1")
-            .expect("the server answers");
-        let rollback = Finish {
-            gid,
-            kind: FinishKind::Rollback,
-        };
-        let shard = gavel.directory.shard(ShardTag(2)).expect("shard 2");
-        assert_eq!(shard.finish(vec![rollback]).await, [Finished::Done]);
-        set("nobody");
-    };
-    ask(&format!("SELECT pg_cancel_backend(pid) FROM ({waiting}) w"));
-    let vote = vote.await.expect("the vote");
-    assert!(matches!(vote, Vote::Unknown { .. }), "facts 2: {vote:?}");
-    set("");
-    until("resolved", Duration::from_secs(15), || {
-        prepared_on(&gavel, ShardTag(2)) == 0
-    })
-    .await;
-    gavel.sound_books().await;
 }

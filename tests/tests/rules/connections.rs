@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gavel_coordinator::{Engine as _, Submission};
-use gavel_protocol::{BranchWork, Outcome, ShardTag, Statement, Transaction};
+use gavel_protocol::{BranchWork, Guard, Outcome, ShardTag, Statement, Transaction};
 use gavel_tests::bank::{self, ACCOUNTS};
 use gavel_tests::embedded::{Embedded, Home, is_committed, submission};
 use rstest::rstest;
@@ -205,4 +205,26 @@ async fn r11_what_failed_leaves_no_session_lock_behind(
         .await;
     }
     gavel.sound_books().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn r11_a_connection_of_more_than_plain_queries_is_used_once(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let gavel = Embedded::start(home, 2).await;
+    let both = |statement: Statement| {
+        let branches = [1, 2].map(|tag| BranchWork::write(ShardTag(tag), vec![statement.clone()]));
+        gavel.submit(gavel.mint(1), Transaction::new(branches.into()))
+    };
+    // Outlives the transaction, and no reset but closing removes it without the plans.
+    let leak = "DO $$ BEGIN EXECUTE 'PREPARE leak AS SELECT 1'; END $$";
+    let answer = both(Statement::new(leak, [""; 0])).await;
+    assert!(is_committed(&answer.outcome), "{answer:?}");
+    for _ in 0..4 {
+        let found = "SELECT 1 FROM pg_prepared_statements WHERE name = 'leak'";
+        let none = Statement::new(found, [""; 0]).expecting(Guard::RowsExactly(0));
+        let answer = both(none).await;
+        assert!(is_committed(&answer.outcome), "it leaked: {answer:?}");
+    }
 }

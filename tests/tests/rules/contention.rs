@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use gavel_coordinator::{Answer, Engine as _, Submission};
 use gavel_protocol::message::{Finish, FinishKind, Finished, NoVote, Vote};
-use gavel_protocol::{BranchWork, Limits, Outcome, RefusalCode, ShardTag, Statement, Transaction};
+use gavel_protocol::{
+    Access, BranchWork, Limits, Outcome, RefusalCode, ShardTag, Statement, Transaction,
+};
 use gavel_tests::bank;
 use gavel_tests::embedded::{Embedded, Home, is_committed, submission};
 use rstest::rstest;
@@ -206,6 +208,14 @@ async fn r12_a_refusal_gives_no_slot_back(#[values(Home::OnAShard, Home::Dedicat
     let vote = shard.prepare(first.clone()).await.vote;
     assert!(matches!(vote, Vote::Yes { .. }), "{vote:?}");
     for account in 2..5 {
+        // What takes no slot gives none back: a read-only branch that fails.
+        let mut reading = branch(&gavel, fresh_batch(), 1, 5);
+        reading.access = Access::ReadOnly;
+        let vote = shard.prepare(reading).await.vote;
+        assert!(
+            matches!(vote, Vote::No(NoVote::NoneExecuted { .. })),
+            "{vote:?}"
+        );
         let vote = shard
             .prepare(branch(&gavel, fresh_batch(), account, 5))
             .await

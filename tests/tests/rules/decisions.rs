@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use gavel_participant::pg::Target;
-use gavel_protocol::message::{Decide, Decided, Decision, RegisterAnswer};
-use gavel_protocol::{BatchId, Isolation, Limits, Outcome, Principal, ShardTag};
+use gavel_protocol::message::{Decided, Decision, RegisterAnswer};
+use gavel_protocol::{Limits, Outcome, ShardTag};
 use gavel_tests::bank;
 use gavel_tests::embedded::{Embedded, Home};
 use rstest::rstest;
 
-use crate::{FIRST, branch, fresh_batch};
+use crate::{FIRST, decide, fresh_batch, until};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
@@ -77,18 +77,47 @@ async fn r3_a_vanished_participant_does_not_leave_a_decision_open(
     }
 }
 
-/// The decide of a batch that adds to an account at home.
-fn decide(gavel: &Embedded, batch: BatchId, account: i64) -> Decide {
-    Decide {
-        batch,
-        incarnation: FIRST,
-        prepared: vec![ShardTag(2)],
-        principal: Principal::local(),
-        isolation: Isolation::ReadCommitted,
-        batch_safe: true,
-        members: branch(gavel, batch, account, 5).members,
-        failed: Vec::new(),
-    }
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_a_resolver_waits_for_a_home_at_work(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+) {
+    let limits = Limits {
+        lock_timeout_ms: 4_000,
+        ..Limits::default()
+    };
+    let gavel = Embedded::start_with(home, 2, limits, |options| options).await;
+    let home = gavel.directory.shard(gavel.home(1)).expect("home").clone();
+    let server = gavel.home_server(1);
+    let (locker, connection) =
+        tokio_postgres::connect(&server.url(bank::DATABASE), tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    locker
+        .batch_execute("BEGIN; SELECT * FROM account WHERE id = 7 FOR UPDATE")
+        .await
+        .unwrap();
+    let batch = fresh_batch();
+    let message = decide(&gavel, batch, 7);
+    let at_work = tokio::spawn({
+        let home = home.clone();
+        async move { home.decide(message).await.decided }
+    });
+    let waiting = |count: usize| {
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        move || server.sql(bank::DATABASE, waits).unwrap().len() == count
+    };
+    until("home works", Duration::from_secs(4), waiting(1)).await;
+    let resolver = tokio::spawn(async move { home.resolve(batch, FIRST).await });
+    until("the resolver waits too", Duration::from_secs(4), waiting(2)).await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(at_work.await.unwrap(), Decided::Committed);
+    let prepared = vec![ShardTag(2)];
+    assert_eq!(
+        resolver.await.unwrap(),
+        RegisterAnswer::Decision(Decision::Commit { prepared })
+    );
 }
 
 #[rstest]

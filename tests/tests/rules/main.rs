@@ -6,12 +6,13 @@ mod connections;
 mod contention;
 mod decisions;
 mod identity;
+mod replication;
 
 use std::time::{Duration, Instant};
 
-use gavel_protocol::message::{Member, Prepare};
+use gavel_protocol::message::{Decide, Member, Prepare};
 use gavel_protocol::{
-    Access, BatchId, DriverId, Gid, Incarnation, Isolation, RequestHash, ShardTag, Txid,
+    Access, BatchId, DriverId, Gid, Incarnation, Isolation, Principal, RequestHash, ShardTag, Txid,
 };
 use gavel_tests::bank;
 use gavel_tests::embedded::{DEPLOYMENT, Embedded};
@@ -61,6 +62,20 @@ async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> 
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     started.elapsed()
+}
+
+/// The decide of a batch that adds to an account at home.
+fn decide(gavel: &Embedded, batch: BatchId, account: i64) -> Decide {
+    Decide {
+        batch,
+        incarnation: FIRST,
+        prepared: vec![ShardTag(2)],
+        principal: Principal::local(),
+        isolation: Isolation::ReadCommitted,
+        batch_safe: true,
+        members: branch(gavel, batch, account, 5).members,
+        failed: Vec::new(),
+    }
 }
 
 /// How many transactions are prepared on a shard.
