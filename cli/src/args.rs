@@ -75,6 +75,9 @@ pub enum Command {
     /// Compare branches and decisions on all shards: proves that nothing is half done
     #[command(after_help = "Example:\n  gavel audit\n\nEnds with 6 if damage was found.")]
     Audit,
+    /// List the damage that was found so far, by audits and by resolving
+    #[command(after_help = "Example:\n  gavel damage\n\nEnds with 6 if there is any.")]
+    Damage,
     /// Start PostgreSQL servers, participants and a coordinator here, for trying things out
     #[command(
         after_help = "Examples:\n  gavel dev\n  gavel dev --shards 2 --data /tmp/bank --port 7500\n\n\

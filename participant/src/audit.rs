@@ -12,8 +12,11 @@
 //! Failure model: nothing is changed. Rows are read in pages, so memory stays bounded; what
 //! happens during an audit is seen by it or by the next.
 
+pub mod background;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gavel_protocol::message::{BranchRow, Decision, DecisionRow, RegisterAnswer};
 use gavel_protocol::recovery::{Action, DamageKind, HomeSays, ShardShows, action};
@@ -61,42 +64,48 @@ pub struct Finding {
     pub evidence: String,
 }
 
-/// Audits every shard of the directory.
+/// Audits every shard of the directory, all that it keeps.
 pub async fn audit(directory: &Directory) -> AuditReport {
-    let mut auditor = Auditor {
-        directory,
-        report: AuditReport::default(),
-        suspects: BTreeSet::new(),
-    };
+    let mut auditor = Auditor::new(directory, None, Duration::ZERO);
     for (tag, participant) in directory.iter() {
-        let audited = auditor.branches_of(tag, participant).await;
-        auditor.note(tag, audited);
-        let audited = auditor.decisions_of(tag, participant).await;
-        auditor.note(tag, audited);
+        auditor.shard(tag, participant).await;
     }
     auditor.judge().await;
     auditor.report
 }
 
-/// Records what was found on the shard `tag` in its `gavel.damage`.
+/// Audits what one shard holds: its branch rows against the decisions at their homes, and its
+/// decisions against the branch rows on the shards that they name.
+///
+/// Only batches after `after` are looked at, or all; between two pages it rests for `pause`.
+pub async fn audit_shard(
+    directory: &Directory,
+    tag: ShardTag,
+    after: Option<BatchId>,
+    pause: Duration,
+) -> AuditReport {
+    let mut auditor = Auditor::new(directory, after, pause);
+    match directory.shard(tag) {
+        Some(participant) => auditor.shard(tag, participant).await,
+        None => auditor.not_audited(tag, "it is not configured here".to_owned()),
+    }
+    auditor.judge().await;
+    auditor.report
+}
+
+/// Raises an alarm for `finding` and records it in `gavel.damage` of the shard behind `pool`.
+/// True if it was not known there before.
 ///
 /// # Errors
-/// See [`ServiceError`].
-pub async fn record_own(
-    pool: &ServicePool,
-    tag: ShardTag,
-    report: &AuditReport,
-) -> Result<(), ServiceError> {
-    for finding in report.damage.iter().filter(|each| each.shard == tag) {
-        let damage = Damage {
-            batch: finding.batch,
-            gid: None,
-            kind: finding.kind,
-            detail: finding.evidence.clone(),
-        };
-        damage::record(pool, &damage).await?;
-    }
-    Ok(())
+/// See [`ServiceError`]; the alarm is raised in any case.
+pub async fn record(pool: &ServicePool, finding: &Finding) -> Result<bool, ServiceError> {
+    let damage = Damage {
+        batch: finding.batch,
+        gid: None,
+        kind: finding.kind,
+        detail: finding.evidence.clone(),
+    };
+    damage::record(pool, &damage).await
 }
 
 /// A branch to look at again.
@@ -109,11 +118,30 @@ struct Suspect {
 
 struct Auditor<'a> {
     directory: &'a Directory,
+    after: Option<BatchId>,
+    pause: Duration,
     report: AuditReport,
     suspects: BTreeSet<Suspect>,
 }
 
-impl Auditor<'_> {
+impl<'a> Auditor<'a> {
+    fn new(directory: &'a Directory, after: Option<BatchId>, pause: Duration) -> Self {
+        Self {
+            directory,
+            after,
+            pause,
+            report: AuditReport::default(),
+            suspects: BTreeSet::new(),
+        }
+    }
+
+    async fn shard(&mut self, tag: ShardTag, participant: &Arc<dyn Participant>) {
+        let audited = self.branches_of(tag, participant).await;
+        self.note(tag, audited);
+        let audited = self.decisions_of(tag, participant).await;
+        self.note(tag, audited);
+    }
+
     fn note(&mut self, shard: ShardTag, audited: Result<(), Unavailable>) {
         if let Err(error) = audited {
             self.not_audited(shard, error.detail);
@@ -130,7 +158,7 @@ impl Auditor<'_> {
         shard: ShardTag,
         participant: &Arc<dyn Participant>,
     ) -> Result<(), Unavailable> {
-        let mut after = None;
+        let mut after = self.after;
         loop {
             let page = participant.page_branches(after, PAGE).await?;
             let Some(last) = page.last() else {
@@ -144,6 +172,7 @@ impl Auditor<'_> {
             for (home, batches) in by_home {
                 self.compare_with_home(shard, home, batches).await;
             }
+            tokio::time::sleep(self.pause).await;
         }
     }
 
@@ -174,7 +203,7 @@ impl Auditor<'_> {
         home: ShardTag,
         participant: &Arc<dyn Participant>,
     ) -> Result<(), Unavailable> {
-        let mut after = None;
+        let mut after = self.after;
         loop {
             let page = participant.page_decisions(after, PAGE).await?;
             let Some(last) = page.last() else {
@@ -195,6 +224,7 @@ impl Auditor<'_> {
                 let compared = self.compare_with_shard(home, shard, batches).await;
                 self.note(shard, compared);
             }
+            tokio::time::sleep(self.pause).await;
         }
     }
 
@@ -221,10 +251,7 @@ impl Auditor<'_> {
         for suspect in std::mem::take(&mut self.suspects) {
             match self.look_again(suspect).await {
                 Ok(None) => {}
-                Ok(Some(finding)) => {
-                    tracing::error!(?finding, "atomicity is broken");
-                    self.report.damage.push(finding);
-                }
+                Ok(Some(finding)) => self.report.damage.push(finding),
                 Err(error) => self.not_audited(suspect.shard, error.detail),
             }
         }

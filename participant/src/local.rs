@@ -16,6 +16,7 @@ use gavel_protocol::{
 
 use crate::api::{Attendance, Directory, Participant, Unavailable};
 use crate::attendance::Drivers;
+use crate::audit::background::{self, AuditTask};
 use crate::pg::ConnectError;
 use crate::retention::{self, RetentionTask};
 use crate::scan::{Finisher, Scanner, ScannerParts, ScannerTask};
@@ -79,6 +80,7 @@ struct Inner {
 struct Running {
     _scan: ScannerTask,
     _retention: RetentionTask,
+    _audit: AuditTask,
     sweep: tokio::task::JoinHandle<()>,
 }
 
@@ -172,7 +174,8 @@ impl LocalParticipant {
         let inner = &self.0;
         inner.running.get_or_init(|| Running {
             _scan: inner.scanner.start(directory.clone()),
-            _retention: retention::start(inner.pool.clone(), inner.shard.tag(), directory),
+            _retention: retention::start(inner.pool.clone(), inner.shard.tag(), directory.clone()),
+            _audit: background::start(inner.pool.clone(), inner.shard.tag(), directory),
             sweep: tokio::spawn(sweep(
                 inner.sessions.clone(),
                 inner.drivers.clone(),

@@ -2,7 +2,9 @@
 
 mod recovery_support;
 
-use gavel_participant::audit::{AuditReport, audit, record_own};
+use std::time::{Duration, Instant};
+
+use gavel_participant::audit::{AuditReport, audit, background, record};
 use gavel_protocol::recovery::DamageKind;
 use gavel_protocol::{BatchId, ShardTag};
 use recovery_support::{World, batch};
@@ -79,9 +81,10 @@ async fn r16_finishing_by_hand_against_the_decision_is_damage() {
 
     // Recorded once, however often it is found.
     for _ in 0..2 {
-        record_own(peers[&SOUTH].service_pool(), SOUTH, &report)
-            .await
-            .expect("record");
+        for finding in report.damage.iter().filter(|each| each.shard == SOUTH) {
+            let recorded = record(peers[&SOUTH].service_pool(), finding).await;
+            recorded.expect("record");
+        }
     }
     let rows = world.admin(SOUTH, "SELECT kind FROM gavel.damage ORDER BY kind");
     let recorded: Vec<_> = rows.into_iter().flatten().flatten().collect();
@@ -94,6 +97,41 @@ async fn r16_finishing_by_hand_against_the_decision_is_damage() {
             "unnamed_applied"
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r16_damage_is_found_without_being_asked_for() {
+    let mut world = World::start(&["north", "south"]).await;
+    world.limits.audit_interval_ms = 50;
+    let (peers, directory) = world.peers().await;
+    let _auditors = [NORTH, SOUTH].map(|tag| {
+        let pool = peers[&tag].service_pool().clone();
+        background::start(pool, tag, directory.clone())
+    });
+    let (lost, undecided) = (batch(), batch());
+    for each in [lost, undecided] {
+        world.prepare(&world.gid(each, NORTH, SOUTH)).await;
+    }
+    world.decide(lost, NORTH, &[SOUTH]).await;
+    by_hand(&world, "ROLLBACK", lost).await;
+    by_hand(&world, "COMMIT", undecided).await;
+    // Each is found by the shard that holds the other half of the evidence.
+    for (tag, broken, kind) in [
+        (NORTH, lost, "commit_lost"),
+        (SOUTH, undecided, "undecided_applied"),
+    ] {
+        let sql = format!("SELECT kind FROM gavel.damage WHERE batch = '{broken}'");
+        let started = Instant::now();
+        let found = loop {
+            let found = world.admin(tag, &sql);
+            if !found.is_empty() {
+                break found;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "not found");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(found, [[Some(kind.to_owned())]]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

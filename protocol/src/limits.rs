@@ -106,6 +106,9 @@ pub struct Limits {
     /// Longest pause before phase two or a resolution is tried again. Default 500.
     pub retry_max_ms: u64,
 
+    /// How long a participant rests between two audits of its shard (R16). Default 1 minute.
+    pub audit_interval_ms: u64,
+
     // ---- retention ----
     /// How long decisions, outcomes and branch rows are kept at least (R14). Default 7 days.
     pub retention_ms: u64,
@@ -153,6 +156,7 @@ impl Default for Limits {
             resolve_timeout_ms: 5_000,
             retry_first_ms: 20,
             retry_max_ms: 500,
+            audit_interval_ms: 60_000,
             retention_ms: 7 * DAY_MS,
             partition_days_ahead: 7,
         }
@@ -251,6 +255,11 @@ impl Limits {
                 self.retry_first_ms >= 1 && self.retry_first_ms <= self.retry_max_ms,
                 "retry_first_ms",
                 "from 1 to retry_max_ms",
+            ),
+            (
+                self.audit_interval_ms >= 10,
+                "audit_interval_ms",
+                "at least 10",
             ),
             (
                 self.txid_age_ms_max < self.retention_ms,

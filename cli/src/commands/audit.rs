@@ -20,10 +20,12 @@ pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit>
         report.not_audited.insert(shard.tag, with_causes(error));
     }
     for (shard, participant) in &everybody.opened {
-        if let Err(error) = audit::record_own(participant.service_pool(), shard.tag, &report).await
-        {
-            let detail = error.detail();
-            tracing::warn!(shard = %shard.name, detail, "the damage could not be recorded");
+        let shown_here = report.damage.iter().filter(|each| each.shard == shard.tag);
+        for finding in shown_here {
+            if let Err(error) = audit::record(participant.service_pool(), finding).await {
+                let detail = error.detail();
+                tracing::warn!(shard = %shard.name, detail, "the damage could not be recorded");
+            }
         }
     }
     let names = names(config);

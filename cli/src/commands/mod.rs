@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod client;
+pub(crate) mod damage;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod everybody;
