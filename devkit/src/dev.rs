@@ -75,8 +75,20 @@ impl Dev {
         let ports = &state.coordinator_ports[..options.coordinators];
         let config = config_file::render(&shards, ports[0], &options.extra_config);
         write_secret(&folder.config(), &config)?;
-        let participants = slots(&state.shards, |shard| participant(&folder, options, shard));
-        let coordinators = slots(ports, |port| coordinator(&folder, options, ports, *port));
+        let env = |role, plan: Plan| Plan {
+            env: env(options, role, &shards),
+            ..plan
+        };
+        let participants = slots(&state.shards, |index, shard| {
+            env(
+                Role::Participant(index),
+                participant(&folder, options, shard),
+            )
+        });
+        let coordinators = slots(ports, |index, port| {
+            let plan = coordinator(&folder, options, ports, *port);
+            env(Role::Coordinator(index), plan)
+        });
         Ok(Self {
             supervisor: None,
             participants,
@@ -295,11 +307,19 @@ fn stop_all(slots: &[Arc<Slot>]) {
     });
 }
 
-fn slots<T>(items: &[T], plan: impl Fn(&T) -> Plan) -> Vec<Arc<Slot>> {
-    items
-        .iter()
-        .map(|item| Arc::new(Slot::new(plan(item))))
+fn slots<T>(items: &[T], plan: impl Fn(usize, &T) -> Plan) -> Vec<Arc<Slot>> {
+    let plans = items.iter().enumerate();
+    plans
+        .map(|(index, item)| Arc::new(Slot::new(plan(index, item))))
         .collect()
+}
+
+fn env(options: &Options, role: Role, shards: &[Shard]) -> Vec<(String, String)> {
+    let mut env = options.env.clone();
+    if let Some(env_of) = &options.env_of {
+        env.extend(env_of.of(role, shards));
+    }
+    env
 }
 
 fn url(slot: &Slot) -> String {
@@ -342,7 +362,7 @@ fn plan(folder: &Folder, options: &Options, name: String, port: u16, args: &[Str
         name,
         program: options.executable.clone(),
         args: all,
-        env: options.env.clone(),
+        env: Vec::new(),
         port,
         port_hint: ", or choose another port with --port",
         readiness: Readiness::Answers(READY_PATH),

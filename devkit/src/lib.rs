@@ -31,5 +31,5 @@ mod supervisor;
 pub use child::Role;
 pub use dev::Dev;
 pub use error::Error;
-pub use options::Options;
+pub use options::{EnvOf, Options};
 pub use shards::Shard;

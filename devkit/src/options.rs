@@ -1,14 +1,42 @@
 //! What a caller can choose about a deployment.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::Error;
+use crate::{Error, Role, Shard};
 
 /// Shards of a new folder if nobody says how many.
 pub(crate) const SHARDS_DEFAULT: usize = 3;
 /// More servers than this do not fit on a developer's machine.
 const SHARDS_MAX: usize = 24;
 const COORDINATORS_MAX: usize = 16;
+
+type Env = Vec<(String, String)>;
+type WorkOut = dyn Fn(Role, &[Shard]) -> Env + Send + Sync;
+
+/// Works out the environment of one process, when the shards and their addresses are known: a
+/// test that puts a proxy between two processes tells one of them the proxy's address this way.
+#[derive(Clone)]
+pub struct EnvOf(Arc<WorkOut>);
+
+impl EnvOf {
+    /// Calls `work_out` once per process and start of the deployment.
+    #[must_use]
+    pub fn new(work_out: impl Fn(Role, &[Shard]) -> Env + Send + Sync + 'static) -> Self {
+        Self(Arc::new(work_out))
+    }
+
+    pub(crate) fn of(&self, role: Role, shards: &[Shard]) -> Env {
+        (self.0)(role, shards)
+    }
+}
+
+impl fmt::Debug for EnvOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EnvOf(..)")
+    }
+}
 
 /// How to set up a deployment. Start from [`Options::new`] and change what differs.
 #[derive(Clone, Debug)]
@@ -35,7 +63,9 @@ pub struct Options {
     /// all servers then share one system identifier. For tests.
     pub fresh_initdb: bool,
     /// Environment of every participant and coordinator, on top of this process's own.
-    pub env: Vec<(String, String)>,
+    pub env: Env,
+    /// On top of that, what differs from process to process.
+    pub env_of: Option<EnvOf>,
 }
 
 impl Options {
@@ -54,6 +84,7 @@ impl Options {
             server_settings: Vec::new(),
             fresh_initdb: true,
             env: Vec::new(),
+            env_of: None,
         }
     }
 

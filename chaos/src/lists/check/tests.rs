@@ -54,7 +54,7 @@ fn found(workload: Workload, transactions: &[Vec<MicroOp>], steps: &[Step]) -> V
         let operation = begun[*index].take().expect("it has begun");
         recorder.complete(operation, Action::Txn(transactions[*index].clone()), told);
     }
-    let events = recorder.finish().expect("no file");
+    let events = recorder.events();
     let promises = promises(2);
     let of_workload = promises.iter().filter(|each| each.workload == workload);
     of_workload

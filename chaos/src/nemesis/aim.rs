@@ -1,0 +1,55 @@
+//! Finding a transaction at a step.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::{Strikes, Struck};
+use crate::arena::coordinator_of;
+use crate::proxy::{Caught, Passage, Step, catch_any};
+
+/// Long enough for one to come by even while the deployment recovers from the blow before.
+const CATCH_LIMIT: Duration = Duration::from_secs(6);
+
+impl Strikes {
+    /// Any transaction at this step.
+    pub(super) async fn catch(&self, step: Step) -> Option<Caught> {
+        catch_any(self.arena.servers(), step, CATCH_LIMIT, |_| true).await
+    }
+
+    /// A transaction at this step that one known coordinator drives, and which that is.
+    pub(super) async fn catch_driven(&self, step: Step) -> Option<(Caught, usize)> {
+        let (witness, routes) = (self.arena.witness.clone(), self.arena.routes.clone());
+        let is_driven =
+            move |passage: &Passage| coordinator_of(&witness, &routes, &passage.batch).is_some();
+        let caught = catch_any(self.arena.servers(), step, CATCH_LIMIT, is_driven).await?;
+        let coordinator = self.arena.coordinator_of(&caught.passage.batch)?;
+        Some((caught, coordinator))
+    }
+
+    /// As [`Strikes::catch_driven`], by one coordinator.
+    pub(super) async fn catch_driven_by(&self, coordinator: usize, step: Step) -> Option<Caught> {
+        let (witness, routes) = (self.arena.witness.clone(), self.arena.routes.clone());
+        let is_driven = move |passage: &Passage| {
+            coordinator_of(&witness, &routes, &passage.batch) == Some(coordinator)
+        };
+        catch_any(self.arena.servers(), step, CATCH_LIMIT, is_driven).await
+    }
+
+    /// Some time, at most as long as a fault may last.
+    pub(super) fn a_while(&self, shortest_ms: u64) -> Duration {
+        let longest = self.patience.max(Duration::from_millis(shortest_ms));
+        let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(rand::rng().random_range(shortest_ms..=longest_ms))
+    }
+}
+
+/// What a blow says that found nobody.
+pub(super) fn nobody(step: Step) -> Struck {
+    Err(format!("no transaction came to {step} in time"))
+}
+
+/// What a blow says that found one.
+pub(super) fn struck(what: &str, caught: &Caught) -> String {
+    format!("{what}, batch {} at {}", caught.passage.batch, caught.step)
+}
