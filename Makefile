@@ -13,12 +13,15 @@ BENCH_PROFILE ?= release
 # Where `gavel dev` keeps its servers.
 DEV_FOLDER ?= gavel-data
 CRASH_LOOP_TIMES ?= 10
+# Of `make soak`: how long, and further arguments, such as --nemesis zombie,duplicate.
+SECONDS ?= 3600
+CHAOS_ARGS ?=
 
 feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-doc verify fix bench bench-quick crash-loop clean-dev
+.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos soak crash-loop clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -64,6 +67,14 @@ bench-quick: ## The same in about two minutes, for comparing two builds; writes 
 	@scripts/setup.sh run
 	$(CARGO) build --locked --profile $(BENCH_PROFILE) -p gavel-cli -p gavel-bench
 	target/$(BENCH_PROFILE)/gavel-bench --quick
+
+chaos: ## A minute of faults at every step, then the judgement of every invariant; writes gavel-chaos.html
+	@$(MAKE) --no-print-directory soak SECONDS=60
+
+soak: ## The same for SECONDS=3600, or as long as you like
+	@scripts/setup.sh run
+	$(CARGO) build --locked --profile $(DEMO_PROFILE) -p gavel-cli
+	target/$(call profile_folder,$(DEMO_PROFILE))/gavel chaos --seconds $(SECONDS) $(CHAOS_ARGS)
 
 crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
 	@scripts/setup.sh test

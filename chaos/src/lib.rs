@@ -21,6 +21,7 @@ pub mod lists;
 pub mod monitor;
 pub mod nemesis;
 pub mod proxy;
+pub mod report;
 pub mod run;
 pub mod verdict;
 pub mod verify;

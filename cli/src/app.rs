@@ -43,6 +43,10 @@ fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
             logging::start(cli, None)?;
             block_on(commands::dev::run(args, output))
         }
+        Command::Chaos(args) => {
+            logging::start_quiet(cli)?;
+            block_on(commands::chaos::run(args, output))
+        }
         Command::Demo(args) => {
             logging::start_quiet(cli)?;
             block_on(commands::demo::run(args, output))

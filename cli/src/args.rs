@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use gavel_chaos::nemesis::{self, Nemesis};
 use gavel_protocol::{Gid, ShardName, Txid};
 
 use crate::config::LogFormat;
@@ -87,6 +88,9 @@ pub enum Command {
     /// Open accounts, move money, kill everything in turn, and count the money
     #[command(after_help = "Example:\n  gavel demo")]
     Demo(DemoArgs),
+    /// Break a deployment of its own on purpose, and prove that every promise held
+    #[command(after_help = CHAOS_HELP)]
+    Chaos(ChaosArgs),
     /// Submit transactions and ask after them
     #[command(subcommand)]
     Tx(TxCommand),
@@ -175,6 +179,57 @@ pub struct DemoArgs {
     /// How many clients move money at the same time
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub clients: usize,
+}
+
+const CHAOS_HELP: &str = "\
+Examples:
+  gavel chaos
+  gavel chaos --seconds 600 --nemesis kill-coordinator,zombie,duplicate
+
+Starts three PostgreSQL servers, their participants and two coordinators, with a proxy on every
+wire. Ends with 0 if every invariant held and every fault struck a transaction at its step, with 1
+if an invariant is broken or a fault never struck. docs/chaos.md says what each fault does.";
+
+/// How long, and which faults.
+#[derive(Debug, Args)]
+pub struct ChaosArgs {
+    /// How long there are faults
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seconds: u64,
+    /// Which faults, separated by commas [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = nemesis)]
+    pub nemesis: Vec<Nemesis>,
+    /// How many clients
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clients)]
+    pub clients: usize,
+    /// Empty folder for data, logs and histories [default: a temporary one, removed if all is well]
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Where the report goes
+    #[arg(long, default_value = "gavel-chaos.html", value_name = "FILE")]
+    pub report: PathBuf,
+}
+
+fn nemesis(name: &str) -> Result<Nemesis, String> {
+    nemesis::by_name(name).ok_or_else(|| {
+        let names: Vec<&str> = nemesis::ALL.iter().map(|nemesis| nemesis.name).collect();
+        format!(
+            "there is none of this name; there are: {}",
+            names.join(", ")
+        )
+    })
+}
+
+/// Every interactive client holds connections, of which a server has so many.
+const CLIENTS_MAX: usize = 64;
+
+fn clients(text: &str) -> Result<usize, String> {
+    let count: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (4..=CLIENTS_MAX).contains(&count) {
+        Ok(count)
+    } else {
+        Err(format!("from 4 to {CLIENTS_MAX}"))
+    }
 }
 
 /// How to reach a coordinator.

@@ -164,3 +164,24 @@ fn start_checks_are_documented() {
         );
     }
 }
+
+#[test]
+fn every_nemesis_and_every_step_is_documented() {
+    let page = docs("chaos.md");
+    for nemesis in gavel_chaos::nemesis::ALL {
+        let steps = nemesis.steps.iter().map(ToString::to_string);
+        let mut steps: Vec<String> = steps.collect();
+        steps.sort();
+        let row = format!(
+            "| `{}` | {} | {} |",
+            nemesis.name,
+            nemesis.about,
+            steps.join(" ")
+        );
+        assert!(page.contains(&row), "docs/chaos.md lacks: {row}");
+    }
+    for step in gavel_chaos::proxy::Step::ALL {
+        let row = format!("| {step} | {} |", step.meaning());
+        assert!(page.contains(&row), "docs/chaos.md lacks: {row}");
+    }
+}

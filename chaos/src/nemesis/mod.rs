@@ -65,6 +65,58 @@ enum Deed {
     CutRecovery,
 }
 
+/// What a fault breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A process of Gavel's.
+    Process,
+    /// A PostgreSQL server.
+    Server,
+    /// What connects them.
+    Wire,
+}
+
+impl Kind {
+    /// Its name in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Server => "server",
+            Self::Wire => "wire",
+        }
+    }
+}
+
+impl Nemesis {
+    /// What it breaks.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self.deed {
+            Deed::KillParticipant
+            | Deed::KillCoordinator
+            | Deed::NoCoordinator
+            | Deed::PauseParticipant
+            | Deed::PauseCoordinator
+            | Deed::CutRecovery => Kind::Process,
+            Deed::KillPostgres
+            | Deed::StopPostgres
+            | Deed::PausePostgres
+            | Deed::KillBackend
+            | Deed::TerminateBackend => Kind::Server,
+            Deed::Cut
+            | Deed::Delay
+            | Deed::Zombie
+            | Deed::Duplicate
+            | Deed::CutLink
+            | Deed::OneWay
+            | Deed::HalfOpen
+            | Deed::CutDatabase
+            | Deed::CutClients => Kind::Wire,
+        }
+    }
+}
+
 /// On the wire between participant and server.
 const AT_THE_SERVER: &[Step] = &[
     Work,

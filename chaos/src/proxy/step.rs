@@ -72,7 +72,7 @@ impl Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::Submit => "S1",
             Self::Work => "S2",
             Self::PrepareSent => "S3a",

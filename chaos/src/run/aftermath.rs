@@ -1,0 +1,73 @@
+//! What is looked at when the faults are over, before anything is judged.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::arena::{Arena, SHARDS};
+use crate::bank::DATABASE;
+use crate::error::ChaosError;
+use crate::verify::Ending;
+use crate::workload::calm_transfer;
+
+/// In-doubt branches are resolved within this, once everything is back (README).
+const RESOLVED_WITHIN: Duration = Duration::from_secs(10);
+const CALM_TRANSFERS: i64 = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits until nothing is prepared, then makes transfers that nothing disturbs.
+pub(super) async fn ending(arena: &Arc<Arena>) -> Result<Ending, ChaosError> {
+    let at_rest_after = rest(arena).await?;
+    let (calm, calm_failures) = calm(arena).await?;
+    Ok(Ending {
+        at_rest_after,
+        calm,
+        calm_failures,
+        foreign: Vec::new(),
+    })
+}
+
+/// Waits until nothing of Gavel's is prepared.
+async fn rest(arena: &Arc<Arena>) -> Result<Option<Duration>, ChaosError> {
+    let began = Instant::now();
+    while began.elapsed() < RESOLVED_WITHIN {
+        let prepared = arena
+            .blocking(|dev| {
+                let mut count = 0;
+                for server in dev.servers() {
+                    let sql = "SELECT 1 FROM pg_prepared_xacts WHERE gid LIKE 'gavel:%'";
+                    count += server.sql(DATABASE, sql)?.len();
+                }
+                Ok(count)
+            })
+            .await?;
+        if prepared == 0 {
+            return Ok(Some(began.elapsed()));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(None)
+}
+
+/// Transfers one after the other, through each coordinator, with each home.
+async fn calm(arena: &Arc<Arena>) -> Result<(usize, Vec<String>), ChaosError> {
+    let clients = [arena.client(&[0]).await?, arena.client(&[1]).await?];
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for number in 0..CALM_TRANSFERS {
+        for client in &clients {
+            let home = usize::try_from(number).unwrap_or_default() % SHARDS;
+            let outcome = calm_transfer(arena, client, home, number).await;
+            count += 1;
+            if !outcome.is_committed() {
+                failures.push(outcome.to_string());
+            }
+        }
+    }
+    Ok((count, failures))
+}
+
+/// Ends the deployment.
+pub(super) async fn stop(arena: Arc<Arena>) -> Result<(), ChaosError> {
+    let stopped = tokio::task::spawn_blocking(move || drop(arena));
+    stopped.await.map_err(ChaosError::Panicked)
+}
