@@ -16,12 +16,15 @@ CRASH_LOOP_TIMES ?= 10
 # Of `make soak`: how long, and further arguments, such as --nemesis zombie,duplicate.
 SECONDS ?= 3600
 CHAOS_ARGS ?=
+# How many seeds `make sim` runs, and the first of them.
+SEEDS ?= 10000
+SEEDS_FROM ?= 0
 
 feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos soak crash-loop clean-dev
+.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos soak crash-loop sim clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -83,6 +86,9 @@ crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
 	    $(CARGO) nextest run --locked --workspace $(feature_flag) --no-capture \
 	        -E 'package(gavel-tests) & test(crash)' || exit 1; \
 	done
+
+sim: ## Simulate the core: SEEDS=10000 seeds from SEEDS_FROM=0, on every core
+	$(CARGO) run --locked --release -p gavel-sim -- --seeds $(SEEDS) --from $(SEEDS_FROM) --threads $$(nproc 2>/dev/null || sysctl -n hw.ncpu)
 
 clean-dev: ## Delete the data of `gavel dev` in DEV_FOLDER
 	rm -rf -- $(DEV_FOLDER)

@@ -38,7 +38,7 @@ pub enum DriverSeen {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A scan found the gid; also sent by later scans.
     Seen(DriverSeen),
@@ -131,7 +131,7 @@ pub enum Step {
 }
 
 /// One prepared branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Branch {
     shard: ShardTag,
     state: State,

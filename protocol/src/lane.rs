@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 /// The queue of transactions with one home and one set of shards, and the batches it forms.
 /// `T` names a waiting transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lane<T> {
     batch_members_max: usize,
     waiting: VecDeque<T>,
@@ -16,7 +16,7 @@ pub struct Lane<T> {
     in_flight: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Group<T> {
     members: Vec<T>,
     alone: bool,

@@ -53,7 +53,7 @@ pub struct Prepare {
 }
 
 /// What became of one member in one branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MemberReport {
     /// Its work is part of the branch.
     Executed,
@@ -67,7 +67,7 @@ pub enum MemberReport {
 }
 
 /// A participant's answer to [`Prepare`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Vote {
     /// PostgreSQL answered with the tag `PREPARE TRANSACTION`, without warning 01000.
     Yes {
@@ -93,7 +93,7 @@ pub enum Vote {
 }
 
 /// Why nothing is prepared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum NoVote {
     /// No member's work could be executed.
     NoneExecuted {
@@ -108,7 +108,7 @@ pub enum NoVote {
 }
 
 /// How a member failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MemberFailure {
     /// By its own doing: final if it is told.
     Failed(AbortReason),
@@ -148,7 +148,7 @@ pub struct Decide {
 }
 
 /// A transaction that is to be recorded as aborted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FailedMember {
     /// The transaction.
     pub txid: Txid,
@@ -159,7 +159,7 @@ pub struct FailedMember {
 }
 
 /// Home's answer to [`Decide`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Decided {
     /// The COMMIT answered with the tag `COMMIT`, without warning 01000.
     Committed,
@@ -173,7 +173,7 @@ pub enum Decided {
 }
 
 /// Why home aborted a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WhyAborted {
     /// One member failed at home.
     Member {
@@ -202,7 +202,7 @@ pub enum WhyAborted {
 }
 
 /// A txid that is recorded already.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KnownTxid {
     /// The transaction.
     pub txid: Txid,
@@ -211,7 +211,7 @@ pub struct KnownTxid {
 }
 
 /// What a repeated submit hears.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Recorded {
     /// The same content of the same principal committed before.
     Committed,
@@ -233,7 +233,7 @@ pub struct DecideAnswer {
 }
 
 /// A decision as the register holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Decision {
     /// Commit, with the shards that prepared.
     Commit {
@@ -245,7 +245,7 @@ pub enum Decision {
 }
 
 /// What home's register says of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RegisterAnswer {
     /// Recorded, and behind a barrier (R6).
     Decision(Decision),
@@ -279,7 +279,7 @@ pub struct Finish {
 }
 
 /// A participant's answer to [`Finish`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Finished {
     /// Commit: the branch is applied (by the tag, or by its branch row, R1).
     /// Rollback: the branch is gone, or there is none now (a late one is the scan's).
@@ -312,7 +312,7 @@ pub struct RecordAborts {
 }
 
 /// Home's answer to [`RecordAborts`]: what is recorded now, which may be an earlier outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RecordAnswer {
     /// One entry per abort.
     Recorded(Vec<Recorded>),

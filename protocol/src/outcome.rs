@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::ShardTag;
 
 /// The answer to a submission, a status question or an abort.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Durable on all shards. Final.
     Committed {
@@ -28,7 +28,7 @@ pub enum Outcome {
 }
 
 /// Why a transaction was aborted, as recorded at its home.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AbortReason {
     /// What kind of failure.
     pub code: AbortCode,
@@ -190,7 +190,7 @@ impl RefusalCode {
 }
 
 /// Why a submission was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refusal {
     /// What kind of refusal.
@@ -215,7 +215,7 @@ impl Refusal {
 }
 
 /// What a status question hears.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Recorded, final.
     Committed,

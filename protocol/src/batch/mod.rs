@@ -49,7 +49,7 @@ use crate::outcome::{AbortReason, Refusal};
 pub type MemberIndex = usize;
 
 /// What a batch is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BatchSpec {
     /// The members, in the order in which every branch runs them. No txid is there twice: home
     /// could record only one of them.
@@ -61,7 +61,7 @@ pub struct BatchSpec {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A branch has voted.
     Voted {
@@ -86,7 +86,7 @@ pub enum Event {
 }
 
 /// Something to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Prepare the branch on this shard; answered by [`Event::Voted`].
     Prepare(ShardTag),
@@ -119,7 +119,7 @@ pub enum Effect {
 }
 
 /// Members to be run again together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rerun {
     /// Who.
     pub members: Vec<MemberIndex>,
@@ -130,7 +130,7 @@ pub struct Rerun {
 }
 
 /// What a member's client may be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Committed.
     Committed,
@@ -145,7 +145,7 @@ pub enum Verdict {
 }
 
 /// Where a batch stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum State {
     /// Waits for votes.
     Preparing { votes: BTreeMap<ShardTag, Vote> },
@@ -173,7 +173,7 @@ enum State {
 }
 
 /// What the branches agreed on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Survivors {
     /// The members that every branch executed.
     executed: Vec<MemberIndex>,
@@ -182,7 +182,7 @@ struct Survivors {
 }
 
 /// One batch on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
     spec: BatchSpec,
     state: State,

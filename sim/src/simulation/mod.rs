@@ -1,0 +1,52 @@
+//! Simulation: long random runs, each determined by its seed.
+//!
+//! A run draws its world and its mix of faults from the seed ([`profile`]), lets clients and
+//! faults go at each other, then mends everything and waits for rest. What is wrong is found on
+//! the way or at rest by [`crate::invariants`]. A run that fails is repeated with a trace by its
+//! seed alone, since nothing but the seed goes into it.
+
+mod faults;
+mod profile;
+mod run;
+
+use std::collections::BTreeMap;
+
+pub use run::Run;
+
+use crate::{Hole, Invariant};
+
+/// What became of a seed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Which kind of world it drew.
+    pub profile: &'static str,
+    /// What was found wrong.
+    pub violations: BTreeMap<Invariant, String>,
+    /// Actions that were played.
+    pub steps: u64,
+    /// Milliseconds on the world's clock.
+    pub simulated_ms: u64,
+    /// Transactions that clients were told to have committed, or aborted.
+    pub transactions: u64,
+    /// Faults that hit, by kind and by what they hit.
+    pub faults: BTreeMap<String, u64>,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, hole: Option<Hole>) -> Report {
+    Run::new(seed, hole, false).to_the_end().0
+}
+
+/// Runs a seed and writes down everything that happens.
+pub fn trace(seed: u64, hole: Option<Hole>) -> (Report, String) {
+    Run::new(seed, hole, true).to_the_end()
+}
+
+/// The first seed of a range that finds something wrong, if any does.
+pub fn find(seeds: std::ops::Range<u64>, hole: Option<Hole>) -> Option<Report> {
+    seeds
+        .map(|seed| run(seed, hole))
+        .find(|report| !report.violations.is_empty())
+}

@@ -1,0 +1,227 @@
+//! One run: faults, then repair, then rest.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use gavel_protocol::Incarnation;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::Report;
+use super::profile::{Expects, Profile};
+use crate::Hole;
+use crate::invariants::{self, Invariant};
+use crate::world::World;
+use crate::world::action::{Action, Fault};
+use crate::world::observer::Final;
+
+/// After everything is mended, rest must come within this time on the world's clock: many times
+/// what the slowest recovery takes.
+const REST_WITHIN_MS: u64 = 60_000;
+
+/// And within this many steps, if the clock hardly moves.
+const REST_WITHIN_STEPS: u64 = 400_000;
+
+/// A run under way.
+pub struct Run {
+    seed: u64,
+    profile: Profile,
+    world: World,
+    rng: SmallRng,
+    steps: u64,
+    faults: BTreeMap<String, u64>,
+    trace: Option<String>,
+    moves: Vec<Action>,
+}
+
+impl Run {
+    /// The run of a seed, at its beginning.
+    pub fn new(seed: u64, hole: Option<Hole>, with_trace: bool) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let profile = Profile::draw(&mut rng, hole);
+        let mut world = World::new(profile.setup.clone());
+        for coordinator in &mut world.coordinators {
+            coordinator.clock_ahead_ms = match profile.clocks_apart_ms {
+                0 => 0,
+                apart => rng.random_range(0..apart),
+            };
+        }
+        Self {
+            seed,
+            trace: with_trace.then(|| format!("seed {seed}, {}\n{:#?}\n", profile.name, profile)),
+            profile,
+            world,
+            rng,
+            steps: 0,
+            faults: BTreeMap::new(),
+            moves: Vec::new(),
+        }
+    }
+
+    /// Runs to the end; the trace is empty unless it was asked for.
+    pub fn to_the_end(mut self) -> (Report, String) {
+        let is_home_down = self.profile.expects == Expects::OthersGoOn;
+        if is_home_down {
+            self.play(Action::Fault(Fault::CrashShard(0)));
+        }
+        while !self.is_broken() && self.steps < self.profile.steps_max && !self.is_over() {
+            self.disturb();
+            self.move_on();
+        }
+        if is_home_down && !self.others_are_done() {
+            self.violate("the transactions of other homes do not get through");
+        }
+        self.heal();
+        if !self.is_broken() {
+            invariants::check_at_rest(&mut self.world);
+            self.check_expectations();
+        }
+        self.report()
+    }
+
+    fn is_broken(&self) -> bool {
+        !self.world.observer.violations.is_empty()
+    }
+
+    /// Whether the clients that the profile waits for are done.
+    fn is_over(&self) -> bool {
+        match self.profile.expects {
+            Expects::OthersGoOn => self.others_are_done(),
+            Expects::Nothing | Expects::EverybodyCommits => {
+                self.world.clients.iter().all(|client| client.is_done())
+            }
+        }
+    }
+
+    fn others_are_done(&self) -> bool {
+        let plans = self.world.setup.clients.iter().zip(&self.world.clients);
+        let mut others = plans.filter(|(plan, _)| {
+            let first = self.world.setup.spec(plan[0]);
+            first.home != crate::world::setup::tag(0)
+        });
+        others.all(|(_, client)| client.is_done())
+    }
+
+    // ---- steps ----
+
+    fn disturb(&mut self) {
+        if self.rng.random_ratio(1, self.profile.fault_every)
+            && let Some(kind) = self.profile.faults.choose(&mut self.rng).copied()
+            && let Some((action, name)) = kind.choose(&self.world, &mut self.rng)
+        {
+            *self.faults.entry(name).or_default() += 1;
+            self.play(action);
+        }
+        if self.rng.random_ratio(1, self.profile.repair_every) {
+            let mut repairs = std::mem::take(&mut self.moves);
+            repairs.clear();
+            self.world.repairs(&mut repairs);
+            if let Some(repair) = repairs.choose(&mut self.rng).cloned() {
+                self.play(repair);
+            }
+            self.moves = repairs;
+        }
+    }
+
+    /// Plays one of the moves that are possible now; if there is none, time passes.
+    fn move_on(&mut self) {
+        self.world.now += self.rng.random_range(0..=1);
+        let mut moves = std::mem::take(&mut self.moves);
+        moves.clear();
+        self.world.moves(&mut moves);
+        match moves.choose(&mut self.rng).cloned() {
+            Some(chosen) => self.play(chosen),
+            None => self.world.now += 10,
+        }
+        self.moves = moves;
+    }
+
+    fn play(&mut self, action: Action) {
+        self.steps += 1;
+        if let Some(trace) = &mut self.trace {
+            let (step, now) = (self.steps, self.world.now);
+            let text = self.world.describe(&action);
+            writeln!(trace, "{step:>6} {now:>6} ms  {text}").expect("a string takes all");
+        }
+        self.world.play(action);
+    }
+
+    // ---- the end ----
+
+    /// Everything is mended, clients take up nothing new, and the world comes to rest.
+    fn heal(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.push_str("------ healed\n");
+        }
+        for client in &mut self.world.clients {
+            client.stop();
+        }
+        self.restart_after_restore();
+        let mut repairs = Vec::new();
+        self.world.repairs(&mut repairs);
+        for repair in repairs {
+            self.play(repair);
+        }
+        let (steps, now) = (self.steps, self.world.now);
+        while !self.is_broken() && !self.world.is_at_rest() {
+            if self.world.now > now + REST_WITHIN_MS || self.steps > steps + REST_WITHIN_STEPS {
+                return;
+            }
+            self.move_on();
+        }
+    }
+
+    /// A batch that asks a home of an earlier incarnation asks for ever, and its lane waits with it:
+    /// a restore is followed by a restart of the coordinators.
+    fn restart_after_restore(&mut self) {
+        let mut shards = self.world.shards.iter();
+        if shards.all(|shard| shard.incarnation == Incarnation(1)) {
+            return;
+        }
+        for at in 0..self.world.coordinators.len() {
+            self.play(Action::Fault(Fault::CrashCoordinator(at)));
+        }
+    }
+
+    fn check_expectations(&mut self) {
+        if self.profile.expects != Expects::EverybodyCommits {
+            return;
+        }
+        let observer = &self.world.observer;
+        let committed = observer.told.values();
+        let committed = committed.filter(|told| **told == Final::Committed).count();
+        let all = self.world.setup.transactions.len();
+        if committed < all || !observer.refused.is_empty() {
+            let refused = observer.refused.len();
+            self.violate(&format!(
+                "without faults, {committed} of {all} committed, {refused} refusals"
+            ));
+        }
+    }
+
+    fn violate(&mut self, what: &str) {
+        let observer = &mut self.world.observer;
+        observer.violate(Invariant::I7, || what.to_owned());
+    }
+
+    fn report(self) -> (Report, String) {
+        let observer = self.world.observer;
+        let mut trace = self.trace.unwrap_or_default();
+        if !trace.is_empty() {
+            for (invariant, what) in &observer.violations {
+                writeln!(trace, "VIOLATED {invariant:?}: {what}").expect("a string takes all");
+            }
+        }
+        let report = Report {
+            seed: self.seed,
+            profile: self.profile.name,
+            transactions: observer.told.len() as u64,
+            violations: observer.violations,
+            steps: self.steps,
+            simulated_ms: self.world.now,
+            faults: self.faults,
+        };
+        (report, trace)
+    }
+}

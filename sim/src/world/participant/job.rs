@@ -1,0 +1,239 @@
+//! Jobs: what a participant has under way on its shard, between two answers of PostgreSQL.
+//!
+//! A phase names the statement that has been sent and not yet executed. If the participant dies
+//! then, its job becomes an orphan: PostgreSQL may still execute that one statement (facts 11).
+
+use gavel_protocol::message::{FinishKind, MemberFailure, MemberReport, RegisterAnswer, Vote};
+use gavel_protocol::{BatchId, Gid, Incarnation, Refusal, ShardTag, Txid};
+
+use crate::world::network::{Asker, Decide, Prepare, Question, Record};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Job {
+    pub(crate) asker: Asker,
+    pub(crate) work: Work,
+    /// Its participant is gone: nobody hears the answer.
+    pub(crate) is_orphan: bool,
+    /// Its last statement waits for replication.
+    pub(crate) waits: bool,
+    /// A lock was not to be had in time.
+    pub(crate) timed_out: bool,
+    /// When its statement was sent (simulation only).
+    pub(crate) since: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Work {
+    Prepare(Prepare, PreparePhase),
+    Decide(Decide, DecidePhase),
+    Resolve {
+        batch: BatchId,
+        incarnation: Incarnation,
+        phase: ResolvePhase,
+    },
+    Finish {
+        gid: Gid,
+        kind: FinishKind,
+        phase: FinishPhase,
+    },
+    Record(Record, RecordPhase),
+    Status {
+        txid: Txid,
+        has_looked: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum PreparePhase {
+    /// BEGIN, the branch row, the members' work.
+    Opening,
+    /// PREPARE TRANSACTION.
+    Preparing {
+        executed: Vec<Txid>,
+        reports: Vec<MemberReport>,
+    },
+    /// It is prepared; only the answer is missing.
+    Voting(Vote),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum DecidePhase {
+    /// BEGIN and the decision row.
+    Decision,
+    /// The transaction rows, then the members' work. The decision row is held.
+    Transactions,
+    /// COMMIT. Everything is held.
+    Committing,
+    /// Only the answer is missing.
+    Committed,
+    /// The abort row, after a ROLLBACK.
+    Aborting(Failure),
+    /// The rows are read back.
+    ReadingBack(Failure),
+}
+
+/// What made the deciding transaction fail; `participant/src/decide.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Failure {
+    Culprit {
+        index: usize,
+        failure: MemberFailure,
+        also: Vec<usize>,
+    },
+    NoCulprit(MemberFailure),
+    Recorded,
+    Refused(Refusal),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum ResolvePhase {
+    Looking,
+    Forcing,
+    Reading,
+    Answering(RegisterAnswer),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum FinishPhase {
+    Executing,
+    /// It is finished; only the answer is missing.
+    Answering,
+    /// It does not exist: the branch row is read, behind a barrier.
+    Explaining,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum RecordPhase {
+    Inserting,
+    ReadingBack,
+}
+
+impl Job {
+    pub(crate) fn new(asker: Asker, question: Question, since: u64) -> Self {
+        let work = match question {
+            Question::Prepare(prepare) => Work::Prepare(prepare, PreparePhase::Opening),
+            Question::Decide(decide) => Work::Decide(decide, DecidePhase::Decision),
+            Question::Resolve { batch, incarnation } => Work::Resolve {
+                batch,
+                incarnation,
+                phase: ResolvePhase::Looking,
+            },
+            Question::Finish { gid, kind } => Work::Finish {
+                gid,
+                kind,
+                phase: FinishPhase::Executing,
+            },
+            Question::Record(record) => Work::Record(record, RecordPhase::Inserting),
+            Question::Status { txid } => Work::Status {
+                txid,
+                has_looked: false,
+            },
+        };
+        Self {
+            asker,
+            work,
+            is_orphan: false,
+            waits: false,
+            timed_out: false,
+            since,
+        }
+    }
+
+    pub(crate) fn holds_decision(&self, batch: BatchId) -> bool {
+        match &self.work {
+            Work::Decide(decide, phase) if decide.batch == batch => match phase {
+                DecidePhase::Decision | DecidePhase::Aborting(_) => false,
+                DecidePhase::Transactions | DecidePhase::Committing => true,
+                DecidePhase::Committed | DecidePhase::ReadingBack(_) => self.waits,
+            },
+            Work::Resolve {
+                batch: resolved,
+                phase: ResolvePhase::Reading,
+                ..
+            } => *resolved == batch && self.waits,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn holds_txid(&self, txid: Txid) -> bool {
+        match &self.work {
+            Work::Decide(decide, DecidePhase::Committing) => decide.names(txid),
+            Work::Decide(decide, DecidePhase::Committed | DecidePhase::ReadingBack(_)) => {
+                self.waits && decide.names(txid)
+            }
+            Work::Record(record, RecordPhase::ReadingBack) => {
+                self.waits && record.aborts.iter().any(|abort| abort.txid == txid)
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn holds_branch(&self, batch: BatchId) -> bool {
+        matches!(
+            &self.work,
+            Work::Prepare(prepare, PreparePhase::Preparing { .. })
+                if prepare.writes && prepare.gid.batch == batch
+        )
+    }
+
+    /// Whose rows it has locked.
+    pub(crate) fn works_for(&self) -> &[Txid] {
+        match &self.work {
+            Work::Prepare(_, PreparePhase::Preparing { executed, .. }) => executed,
+            _ => &[],
+        }
+    }
+
+    /// Whose rows it has locked at home.
+    pub(crate) fn decides_for(&self) -> impl Iterator<Item = Txid> + '_ {
+        let members = match &self.work {
+            Work::Decide(decide, DecidePhase::Committing) => &decide.members[..],
+            Work::Decide(decide, DecidePhase::Committed) if self.waits => &decide.members[..],
+            _ => &[],
+        };
+        members.iter().map(|member| member.txid)
+    }
+
+    /// 55000: it is being prepared or finished, or waits for replication.
+    pub(crate) fn is_busy_with(&self, gid: &Gid) -> bool {
+        match &self.work {
+            Work::Prepare(prepare, PreparePhase::Voting(_)) => self.waits && prepare.gid == *gid,
+            Work::Finish {
+                gid: finished,
+                phase: FinishPhase::Answering,
+                ..
+            } => self.waits && finished == gid,
+            _ => false,
+        }
+    }
+
+    /// The home for which it is about to take a prepared slot.
+    pub(crate) fn takes_slot_of(&self) -> Option<ShardTag> {
+        match &self.work {
+            Work::Prepare(prepare, PreparePhase::Opening | PreparePhase::Preparing { .. })
+                if prepare.writes =>
+            {
+                Some(prepare.gid.home)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether PostgreSQL may still do something for it that matters, with nobody connected.
+    pub(crate) fn outlives_its_connection(&self) -> bool {
+        self.waits
+            || matches!(
+                self.work,
+                Work::Prepare(_, PreparePhase::Preparing { .. })
+                    | Work::Decide(_, DecidePhase::Committing)
+            )
+    }
+}
+
+impl Decide {
+    /// Whether it writes a row for this txid.
+    pub(crate) fn names(&self, txid: Txid) -> bool {
+        self.members.iter().any(|member| member.txid == txid)
+            || self.failed.iter().any(|failed| failed.txid == txid)
+    }
+}

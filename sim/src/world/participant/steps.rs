@@ -1,0 +1,212 @@
+//! One step of a job: PostgreSQL executes the statement that was sent, and the participant reads
+//! the answer and sends the next.
+
+use gavel_protocol::Txid;
+
+use super::job::{DecidePhase, Failure, Job, PreparePhase, RecordPhase, ResolvePhase, Work};
+use crate::world::World;
+use crate::world::hole::Hole;
+use crate::world::ids;
+use crate::world::network::Reply;
+
+/// What a step leads to.
+pub(crate) enum Then {
+    /// The next statement is sent; `waits` if the last one waits for replication.
+    Next { work: Work, waits: bool },
+    /// The job is done.
+    Answer(Reply),
+}
+
+impl Then {
+    pub(crate) fn next(work: Work) -> Self {
+        Self::Next { work, waits: false }
+    }
+}
+
+impl World {
+    /// Whether the statement that a job has sent can be executed now: its locks are free.
+    pub(crate) fn job_can_step(&self, at: usize, place: usize) -> bool {
+        let shard = &self.shards[at];
+        let job = &shard.jobs[place];
+        shard.up && !job.waits && (job.timed_out || !self.is_blocked(at, place))
+    }
+
+    /// Whether a job waits for a lock.
+    pub(crate) fn is_blocked(&self, at: usize, place: usize) -> bool {
+        let shard = &self.shards[at];
+        let rows_last = self.setup.has(Hole::RowsLast);
+        match &shard.jobs[place].work {
+            Work::Prepare(prepare, PreparePhase::Opening) => {
+                let members = prepare.members.iter().map(|member| member.txid);
+                self.rows_are_locked(at, place, members)
+                    || (prepare.writes && shard.branch_is_held(prepare.gid.batch, place))
+            }
+            Work::Decide(decide, DecidePhase::Decision) => {
+                !rows_last && shard.decision_is_held(decide.batch, place)
+            }
+            Work::Decide(decide, DecidePhase::Transactions) => {
+                let members = decide.members.iter().map(|member| member.txid);
+                let failed = decide.failed.iter().map(|failed| failed.txid);
+                let mut named = members.clone().chain(failed);
+                named.any(|txid| !rows_last && shard.txid_is_held(txid, place))
+                    || self.rows_are_locked(at, place, members)
+            }
+            Work::Decide(decide, DecidePhase::Aborting(failure)) => {
+                shard.decision_is_held(decide.batch, place)
+                    || own_abort(decide, failure)
+                        .is_some_and(|own| shard.txid_is_held(own.txid, place))
+            }
+            Work::Resolve {
+                batch,
+                phase: ResolvePhase::Forcing,
+                ..
+            } => shard.decision_is_held(*batch, place),
+            Work::Record(record, RecordPhase::Inserting) => {
+                let mut aborts = record.aborts.iter();
+                aborts.any(|abort| shard.txid_is_held(abort.txid, place))
+            }
+            Work::Prepare(..)
+            | Work::Decide(..)
+            | Work::Resolve { .. }
+            | Work::Finish { .. }
+            | Work::Record(..)
+            | Work::Status { .. } => false,
+        }
+    }
+
+    fn rows_are_locked(
+        &self,
+        at: usize,
+        place: usize,
+        mut members: impl Iterator<Item = Txid>,
+    ) -> bool {
+        members.any(|txid| self.row_is_locked(at, place, txid))
+    }
+
+    /// Whether somebody else has locked the row that this transaction needs on this shard.
+    pub(crate) fn row_is_locked(&self, at: usize, but: usize, txid: Txid) -> bool {
+        let spec = self.setup.spec(ids::number(txid));
+        let shard = &self.shards[at];
+        spec.row != 0
+            && spec.writes.contains(&shard.tag)
+            && shard.uncommitted(but).any(|other| {
+                let other = self.setup.spec(ids::number(other));
+                other.row == spec.row && other.writes.contains(&shard.tag)
+            })
+    }
+
+    /// Executes the statement of a job; true if the job goes on at once, as the last in the bag.
+    pub(crate) fn step_job(&mut self, at: usize, place: usize) -> bool {
+        let Job {
+            asker,
+            work,
+            is_orphan,
+            timed_out,
+            ..
+        } = self.shards[at].jobs.take(place);
+        let then = match work {
+            Work::Prepare(prepare, phase) => self.step_prepare(at, prepare, phase, timed_out),
+            Work::Decide(decide, phase) => self.step_decide(at, decide, phase, timed_out),
+            Work::Resolve {
+                batch,
+                incarnation,
+                phase,
+            } => self.step_resolve(at, batch, incarnation, phase, timed_out),
+            Work::Finish { gid, kind, phase } => self.step_finish(at, gid, kind, phase),
+            Work::Record(record, phase) => self.step_record(at, record, phase, timed_out),
+            Work::Status { txid, has_looked } => self.step_status(at, txid, has_looked),
+        };
+        match then {
+            Then::Answer(reply) => {
+                if !is_orphan {
+                    self.answer(at, asker, reply);
+                }
+                false
+            }
+            // With nobody connected, PostgreSQL sends no further statement.
+            Then::Next { waits: false, .. } if is_orphan => false,
+            Then::Next { work, waits } => {
+                self.shards[at].jobs.add(Job {
+                    asker,
+                    work,
+                    is_orphan,
+                    waits,
+                    timed_out: false,
+                    since: self.now,
+                });
+                !waits
+            }
+        }
+    }
+
+    /// The standby of a shard catches up, and whoever waited for that goes on.
+    pub(crate) fn replicate(&mut self, at: usize) {
+        for change in self.shards[at].replicate(self.setup.archive) {
+            self.observer.on_durable(&change);
+        }
+        self.shards[at]
+            .jobs
+            .retain(|job| !job.is_orphan || !job.waits);
+        for job in self.shards[at].jobs.iter_mut() {
+            job.waits = false;
+        }
+    }
+
+    /// The wait of a job is cancelled: success, with warning 01000 (facts 2).
+    pub(crate) fn cancel_wait(&mut self, at: usize, place: usize) {
+        let job = self.shards[at].jobs.take(place);
+        self.end_wait(at, &job);
+        let ignores = self.setup.has(Hole::WarningIgnored);
+        match job.work {
+            Work::Decide(_, DecidePhase::Committed) if ignores && !job.is_orphan => {
+                let decided = gavel_protocol::message::Decided::Committed;
+                self.answer(at, job.asker, Reply::Decided(decided));
+            }
+            _ => self.lose_connection(at, job),
+        }
+    }
+
+    /// A backend is terminated. If it waited for replication, its change is visible from now on.
+    pub(crate) fn terminate(&mut self, at: usize, place: usize) {
+        let job = self.shards[at].jobs.take(place);
+        self.end_wait(at, &job);
+        self.lose_connection(at, job);
+    }
+
+    fn end_wait(&mut self, at: usize, job: &Job) {
+        let batch = match &job.work {
+            Work::Prepare(prepare, _) => Some(prepare.gid.batch),
+            Work::Decide(decide, _) => Some(decide.batch),
+            Work::Resolve { batch, .. } => Some(*batch),
+            Work::Finish { gid, .. } => Some(gid.batch),
+            Work::Record(record, _) => record.batch,
+            Work::Status { .. } => None,
+        };
+        if job.waits {
+            self.shards[at].show(batch);
+        }
+    }
+}
+
+/// The failure of a batch of one, by its own doing, is recorded with its abort row.
+pub(crate) fn own_abort(
+    decide: &crate::world::network::Decide,
+    failure: &Failure,
+) -> Option<gavel_protocol::message::FailedMember> {
+    use gavel_protocol::message::{FailedMember, MemberFailure};
+    let [member] = &decide.members[..] else {
+        return None;
+    };
+    let failure = match failure {
+        Failure::Culprit { failure, .. } | Failure::NoCulprit(failure) => failure,
+        Failure::Recorded | Failure::Refused(_) => return None,
+    };
+    let MemberFailure::Failed(reason) = failure else {
+        return None;
+    };
+    Some(FailedMember {
+        txid: member.txid,
+        request_hash: member.hash,
+        reason: reason.clone(),
+    })
+}

@@ -1,0 +1,58 @@
+//! A thousand seeds in every test run; `make sim` runs more of them.
+
+use gavel_sim::simulation;
+
+fn run(seeds: std::ops::Range<u64>) {
+    let broken: Vec<String> = seeds
+        .map(|seed| simulation::run(seed, None))
+        .filter(|report| !report.violations.is_empty())
+        .map(|report| {
+            let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let file = folder.join(format!("seed-{}.txt", report.seed));
+            let (_, trace) = simulation::trace(report.seed, None);
+            std::fs::write(&file, trace).expect("the trace is saved");
+            format!(
+                "seed {}: {:?}; its trace is {}, repeat it with `cargo run -p gavel-sim -- --seed {}`",
+                report.seed,
+                report.violations,
+                file.display(),
+                report.seed
+            )
+        })
+        .collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn i1_to_i10_hold_in_seeds_0_to_249() {
+    run(0..250);
+}
+
+#[test]
+fn i1_to_i10_hold_in_seeds_250_to_499() {
+    run(250..500);
+}
+
+#[test]
+fn i1_to_i10_hold_in_seeds_500_to_749() {
+    run(500..750);
+}
+
+#[test]
+fn i1_to_i10_hold_in_seeds_750_to_999() {
+    run(750..1000);
+}
+
+#[test]
+fn a_seed_gives_the_same_bytes_twice() {
+    for seed in 0..20 {
+        let (first, second) = (simulation::trace(seed, None), simulation::trace(seed, None));
+        assert!(first == second, "seed {seed}");
+        assert!(first.1.len() > 10_000, "seed {seed} has a trace");
+        assert_eq!(
+            first.0,
+            simulation::run(seed, None),
+            "seed {seed}: a trace changes nothing"
+        );
+    }
+}
