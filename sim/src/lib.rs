@@ -2,9 +2,9 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`world`] | fake shards, processes, clients and a network around the real core |
-//! | [`invariants`] | what must hold, one file per invariant |
-//! | [`simulation`] | random long runs with faults, by seed |
+//! | `world` | fake shards, processes, clients and a network around the real core |
+//! | `invariants` | what must hold, one file per invariant |
+//! | `simulation` | random long runs with faults, by seed |
 
 pub mod simulation;
 

@@ -1,8 +1,8 @@
 //! Simulation: long random runs, each determined by its seed.
 //!
-//! A run draws its world and its mix of faults from the seed ([`profile`]), lets clients and
+//! A run draws its world and its mix of faults from the seed, lets clients and
 //! faults go at each other, then mends everything and waits for rest. What is wrong is found on
-//! the way or at rest by [`crate::invariants`]. A run that fails is repeated with a trace by its
+//! the way or at rest by `crate::invariants`. A run that fails is repeated with a trace by its
 //! seed alone, since nothing but the seed goes into it.
 
 mod faults;

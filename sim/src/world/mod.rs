@@ -6,7 +6,7 @@
 //!
 //! What runs here is real: the batch machine, lanes, the branch machine and the recovery table of
 //! `gavel-protocol`. What is fake is what surrounds them: PostgreSQL ([`shard`]), the processes
-//! ([`participant`], [`coordinator`], [`client`]) and the network. The fakes follow the services
+//! ([`mod@participant`], [`coordinator`], [`client`]) and the network. The fakes follow the services
 //! step by step; where they differ, `docs/verification.md` says so.
 
 pub(crate) mod action;
