@@ -24,7 +24,7 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos soak crash-loop sim clean-dev
+.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos soak rules-off crash-loop sim clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,10 @@ soak: ## The same for SECONDS=3600, or as long as you like
 	@scripts/setup.sh run
 	$(CARGO) build --locked --profile $(DEMO_PROFILE) -p gavel-cli
 	target/$(call profile_folder,$(DEMO_PROFILE))/gavel chaos --seconds $(SECONDS) $(CHAOS_ARGS)
+
+rules-off: ## Take each rule out and see its test fail; RULE=r5 for some of them
+	@scripts/setup.sh test
+	@scripts/rules-off.sh $(RULE)
 
 crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
 	@scripts/setup.sh test

@@ -187,3 +187,23 @@ async fn f1_a_commit_with_nothing_open_is_no_commit() {
     let committed: Vec<bool> = segments.iter().map(|each| each.is_committed()).collect();
     assert_eq!(committed, [false, true]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f1_what_failed_before_is_neither_prepared_nor_committed() {
+    let limits = Limits::default();
+    let gavel = Embedded::start(Home::OnAShard, 1).await;
+    let url = gavel.server(ShardTag(1)).url(bank::DATABASE);
+    let target = Target::from_url(&url, &limits).unwrap();
+    let mut connection = target.connect().await.unwrap();
+    for end in ["PREPARE TRANSACTION 'nobody'", "COMMIT"] {
+        let segments = connection.run(|pipeline| {
+            pipeline.run("BEGIN", &[]).run("SELECT 1 / 0", &[]).sync();
+            pipeline.run(end, &[]).sync();
+        });
+        let segments = segments.await.unwrap();
+        let ended = &segments[1];
+        // Success, says the protocol; only the tag tells.
+        assert_eq!((&ended.error, ended.last_tag()), (&None, "ROLLBACK"));
+        assert!(!ended.is_prepared() && !ended.is_committed());
+    }
+}
