@@ -9,10 +9,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 word=${1:-}
-copy=$(mktemp -d)
-git worktree add --quiet --detach "$copy" HEAD
-trap 'git worktree remove --force "$copy"' EXIT
 export CARGO_TARGET_DIR="$PWD/target/rules-off"
+# Always the same place: what was compiled there is good for the next run.
+copy="$CARGO_TARGET_DIR/tree"
+remove() { git worktree remove --force "$copy" 2>/dev/null || true; }
+trap remove EXIT
+remove
+git worktree add --quiet --detach "$copy" HEAD
 cd "$copy"
 
 # 100 is the test runner's exit code for "tests ran, and some failed".
