@@ -1,7 +1,7 @@
 //! A deployment with a proxy on every wire: between clients and coordinators, between services,
 //! and between each participant and its server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +35,13 @@ pub const BANK: Bank = Bank {
 };
 /// The participants' login role.
 const ROLE: &str = "app";
+/// A table for transactions that nobody else has rows with.
+const VICTIM: &str = "CREATE TABLE victim (txid uuid NOT NULL); GRANT INSERT ON victim TO app;";
+/// Stand beside Gavel's branches all the time: somebody else's, and another deployment's.
+const FOREIGN: [&str; DATA_SHARDS] = [
+    "somebody-elses-1",
+    "gavel:other:1:1:019a9f0e-7c11-7b1e-8f5a-3d4c5b6a7988:2",
+];
 /// How long a process may take to come back on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// A client of a run should not wait for half a minute where something was killed for good.
@@ -52,7 +59,18 @@ pub struct Arena {
     pub recorder: Recorder,
     /// Which coordinator a transaction is at, while it is under way and goes to one only.
     pub routes: Arc<Mutex<HashMap<Txid, usize>>>,
+    /// What people did behind Gavel's back.
+    pub people: Mutex<People>,
     wires: Arc<Wires>,
+}
+
+/// What people did on the servers, which the checks have to know.
+#[derive(Debug, Default, Clone)]
+pub struct People {
+    /// Batches that somebody ended by hand against their decision. Their damage must be reported.
+    pub damaged: BTreeSet<String>,
+    /// Prepared transactions that are not Gavel's, and that must stay as they are.
+    pub foreign: Vec<String>,
 }
 
 /// All proxies.
@@ -141,11 +159,16 @@ impl Arena {
             front.lead_to(port(&url));
         }
         let recorder = Recorder::create(Some(&history)).map_err(ChaosError::History)?;
+        let people = People {
+            damaged: BTreeSet::new(),
+            foreign: FOREIGN.iter().map(|gid| (*gid).to_owned()).collect(),
+        };
         Ok(Arc::new(Self {
             dev,
             witness,
             recorder,
             routes: Arc::default(),
+            people: Mutex::new(people),
             wires,
         }))
     }
@@ -163,6 +186,17 @@ impl Arena {
             .deadline(CLIENT_DEADLINE);
         let client = Gavel::connect_with(urls.collect::<Vec<_>>(), options).await;
         client.map_err(ChaosError::Client)
+    }
+
+    /// A session of the superuser on a shard, past all proxies.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn superuser(&self, shard: usize) -> Result<tokio_postgres::Client, ChaosError> {
+        let url = self.dev.superuser_url(shard);
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
     }
 
     /// Name of a shard.
@@ -255,13 +289,20 @@ pub fn coordinator_of(
     txids.iter().find_map(|txid| routes.get(txid).copied())
 }
 
+/// A prepared transaction that is not Gavel's, as SQL.
+#[must_use]
+pub fn prepare_foreign(gid: &str) -> String {
+    format!("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION '{gid}'")
+}
+
 fn start_and_fill(options: &Options) -> Result<Dev, ChaosError> {
     let dev = Dev::start(options)?;
     // Each kind has its own keys, on the shard that the key says.
     let keys = LISTS * 2 * i64::try_from(DATA_SHARDS).expect("few shards");
-    let schema = BANK.schema(ROLE) + &lists::schema(ROLE, keys);
-    for server in &dev.servers()[..DATA_SHARDS] {
+    let schema = BANK.schema(ROLE) + &lists::schema(ROLE, keys) + VICTIM;
+    for (server, gid) in dev.servers()[..DATA_SHARDS].iter().zip(FOREIGN) {
         server.sql(DATABASE, &schema)?;
+        server.sql(DATABASE, &prepare_foreign(gid))?;
     }
     Ok(dev)
 }

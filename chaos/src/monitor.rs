@@ -142,7 +142,7 @@ async fn look(session: &mut Option<Client>, url: &str) -> Option<Vec<String>> {
             session.insert(client)
         }
     };
-    let sql = "SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'gavel:%'";
+    let sql = "SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'gavel:dev:%'";
     let rows = client.simple_query(sql).await.ok()?;
     let gid = |message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),

@@ -2,7 +2,7 @@
 
 mod ledger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use gavel_client::Status;
 use gavel_protocol::Txid;
 use local_postgres::Server;
 
-use crate::arena::{Arena, BANK, DATA_SHARDS};
+use crate::arena::{Arena, BANK, DATA_SHARDS, People};
 use crate::bank::{self, Books, DATABASE, Mark, Recorded, Statement, TxidOutcome};
 use crate::error::ChaosError;
 use crate::history::{Action, Event, Leg, Phase, Told, Workload};
@@ -28,8 +28,17 @@ pub struct Ending {
     pub calm: usize,
     /// Those of them that did not commit, and what they were told.
     pub calm_failures: Vec<String>,
-    /// Prepared transactions that are not Gavel's, and must still be there.
-    pub foreign: Vec<String>,
+    /// What nemeses have seen with their own eyes.
+    pub seen: Seen,
+}
+
+/// What a nemesis has judged by itself, because only it knows what should have happened.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// What was compared.
+    pub evidence: Vec<(Invariant, String)>,
+    /// What was wrong.
+    pub violations: Vec<Violation>,
 }
 
 /// Judges all invariants.
@@ -52,8 +61,9 @@ pub async fn verdicts(
     let judging = tokio::task::spawn_blocking(move || {
         let servers = judged.dev.servers();
         let mut judge = Judge::default();
-        judge.books(servers, &told, &statuses, &ending.foreign)?;
-        judge.ledger(servers)?;
+        let people = judged.people.lock().clone();
+        judge.books(servers, &told, &statuses, &people)?;
+        judge.ledger(servers, &people)?;
         judge.wire(&judged);
         judge.ending(&ending);
         judge.neighbours(&events);
@@ -77,7 +87,7 @@ impl Judge {
         servers: &[Server],
         told: &[Statement],
         statuses: &BTreeMap<Txid, TxidOutcome>,
-        foreign: &[String],
+        people: &People,
     ) -> Result<(), ChaosError> {
         let with_data = &servers[..DATA_SHARDS];
         let mut books = Books::read(with_data, BANK)?;
@@ -97,8 +107,28 @@ impl Judge {
                 known.row = row;
             }
         }
+        // These must be there; any other is a violation.
+        let is_expected = |damage: &String| {
+            let batch = damage.split(' ').next().unwrap_or_default();
+            people.damaged.contains(batch)
+        };
+        let reported: BTreeSet<String> = books
+            .damage
+            .iter()
+            .filter(|damage| is_expected(damage))
+            .filter_map(|damage| damage.split(' ').next().map(str::to_owned))
+            .collect();
+        books.damage.retain(|damage| !is_expected(damage));
+        for batch in people.damaged.difference(&reported) {
+            let what = format!("batch {batch} was ended by hand, and no damage was reported");
+            self.violations.push(Violation {
+                invariant: Invariant::Atomicity,
+                what,
+            });
+        }
         let money = BANK.money(DATA_SHARDS);
-        self.violations.extend(books.violations(money, foreign));
+        self.violations
+            .extend(books.violations(money, &people.foreign));
         self.violations.extend(bank::judge(told, &recorded, &books));
         self.violations.extend(bank::strangers(told, &books));
         let marks: usize = books.marks.values().map(Vec::len).sum();
@@ -124,8 +154,8 @@ impl Judge {
         Ok(())
     }
 
-    fn ledger(&mut self, servers: &[Server]) -> Result<(), ChaosError> {
-        let compared = ledger::compare(servers)?;
+    fn ledger(&mut self, servers: &[Server], people: &People) -> Result<(), ChaosError> {
+        let compared = ledger::compare(servers, &people.damaged)?;
         self.violations.extend(compared.violations);
         let (commits, branches) = (compared.commits, compared.branches);
         self.saw(
@@ -149,6 +179,11 @@ impl Judge {
     }
 
     fn ending(&mut self, ending: &Ending) {
+        self.violations
+            .extend(ending.seen.violations.iter().cloned());
+        for (invariant, evidence) in &ending.seen.evidence {
+            self.saw(*invariant, evidence.clone());
+        }
         match ending.at_rest_after {
             Some(time) => {
                 let evidence = format!("at rest {:.1} s after the last fault", time.as_secs_f32());

@@ -76,9 +76,9 @@ impl Witness {
             *seen.steps.entry(step).or_default() += 1;
         }
         let batch = seen.batches.entry(passage.batch.clone()).or_default();
+        batch.txids.extend(&passage.txids);
         match passage.point {
-            Point::Work => batch.txids.extend(&passage.txids),
-            Point::Prepare | Point::Rollback => {}
+            Point::Work | Point::Prepare | Point::Rollback => {}
             Point::Decide => {
                 seen.decisions += 1;
                 let missing = passage

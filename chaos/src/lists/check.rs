@@ -113,9 +113,13 @@ fn lines(events: &[Event], promise: Promise, shard_of: impl Fn(i64) -> usize) ->
                     .is_none_or(|shard| shard == shard_of(op.key()))
             };
             // The rows that a repeated submission returned are lost: what it read is not known,
-            // which is not the same as having read an empty list.
-            let is_known = |op: &&MicroOp| {
-                event.phase == Phase::Invoke || !matches!(op, MicroOp::Read { elements: None, .. })
+            // which is not the same as having read an empty list. And what an unknown transaction
+            // read may be what an aborted one did, to whom nothing is promised.
+            let is_known = |op: &&MicroOp| match (event.phase, op) {
+                (Phase::Invoke, _) | (_, MicroOp::Append { .. }) => true,
+                (phase, MicroOp::Read { elements, .. }) => {
+                    phase != Phase::Info && elements.is_some()
+                }
             };
             let ops: Vec<&MicroOp> = ops.iter().filter(here).filter(is_known).collect();
             let line = json!({

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gavel_protocol::Txid;
 use rand::Rng;
 
 use super::{Strikes, Struck};
@@ -15,6 +16,15 @@ impl Strikes {
     /// Any transaction at this step.
     pub(super) async fn catch(&self, step: Step) -> Option<Caught> {
         catch_any(self.arena.servers(), step, CATCH_LIMIT, |_| true).await
+    }
+
+    /// A transaction at this step that `wants` accepts.
+    pub(super) async fn catch_where(
+        &self,
+        step: Step,
+        wants: impl Fn(&Passage) -> bool + Send + Sync + 'static,
+    ) -> Option<Caught> {
+        catch_any(self.arena.servers(), step, CATCH_LIMIT, wants).await
     }
 
     /// A transaction at this step that one known coordinator drives, and which that is.
@@ -34,6 +44,16 @@ impl Strikes {
             coordinator_of(&witness, &routes, &passage.batch) == Some(coordinator)
         };
         catch_any(self.arena.servers(), step, CATCH_LIMIT, is_driven).await
+    }
+
+    /// A transaction of one's own at this step, on its way to a commit.
+    pub(super) async fn catch_own(&self, txid: Txid, step: Step) -> Option<Caught> {
+        let witness = self.arena.witness.clone();
+        let is_own = move |passage: &Passage| {
+            let named = passage.txids.contains(&txid);
+            !passage.is_rollback() && (named || witness.txids(&passage.batch).contains(&txid))
+        };
+        catch_any(self.arena.servers(), step, CATCH_LIMIT, is_own).await
     }
 
     /// Some time, at most as long as a fault may last.

@@ -11,7 +11,9 @@
 //! * After a blow the deployment is as it was, apart from what the fault itself has left behind.
 
 mod aim;
+mod people;
 mod processes;
+mod resources;
 mod servers;
 mod wires;
 
@@ -24,6 +26,7 @@ use tokio::task::JoinSet;
 use crate::arena::Arena;
 use crate::error::ChaosError;
 use crate::proxy::Step;
+use crate::verify::Seen;
 
 use Step::{
     Answer, DecideSent, Decided, FinishSent, Finished, PrepareSent, Prepared, Submit, Work,
@@ -63,6 +66,8 @@ enum Deed {
     CutDatabase,
     CutClients,
     CutRecovery,
+    ByHand,
+    NoSlots,
 }
 
 /// What a fault breaks.
@@ -103,7 +108,9 @@ impl Nemesis {
             | Deed::StopPostgres
             | Deed::PausePostgres
             | Deed::KillBackend
-            | Deed::TerminateBackend => Kind::Server,
+            | Deed::TerminateBackend
+            | Deed::ByHand
+            | Deed::NoSlots => Kind::Server,
             Deed::Cut
             | Deed::Delay
             | Deed::Zombie
@@ -267,6 +274,18 @@ pub const ALL: &[Nemesis] = &[
         &[Prepared, Decided],
         "the coordinator is killed, and participants cannot reach each other for seconds",
     ),
+    nemesis(
+        "by-hand",
+        Deed::ByHand,
+        &[DecideSent, FinishSent],
+        "somebody commits a branch before its decision, or rolls one back after it: damage must be reported, never success",
+    ),
+    nemesis(
+        "no-slots",
+        Deed::NoSlots,
+        &[Work],
+        "somebody else's prepared transactions fill all slots of a server",
+    ),
 ];
 
 /// The nemesis of this name.
@@ -299,6 +318,8 @@ pub struct Strikes {
     background: JoinSet<()>,
     /// How long a fault may last.
     patience: Duration,
+    /// What nemeses have judged themselves.
+    seen: Seen,
 }
 
 /// What came of a blow: what it struck, or why it struck nothing.
@@ -312,6 +333,7 @@ impl Strikes {
             arena: Arc::clone(arena),
             background: JoinSet::new(),
             patience,
+            seen: Seen::default(),
         }
     }
 
@@ -335,9 +357,10 @@ impl Strikes {
         })
     }
 
-    /// Waits until no fault of an earlier blow lasts.
-    pub async fn settle(&mut self) {
+    /// Waits until no fault of an earlier blow lasts; gives what nemeses have judged themselves.
+    pub async fn settle(mut self) -> Seen {
         while self.background.join_next().await.is_some() {}
+        self.seen
     }
 
     async fn perform(&mut self, deed: Deed, step: Step) -> Result<Struck, ChaosError> {
@@ -362,6 +385,8 @@ impl Strikes {
             Deed::CutDatabase => self.cut_database(step).await,
             Deed::CutClients => self.cut_clients(step).await,
             Deed::CutRecovery => self.cut_recovery(step).await,
+            Deed::ByHand => self.by_hand(step).await,
+            Deed::NoSlots => self.no_slots(step).await,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::arena::{Arena, SHARDS};
 use crate::bank::DATABASE;
 use crate::error::ChaosError;
-use crate::verify::Ending;
+use crate::verify::{Ending, Seen};
 use crate::workload::calm_transfer;
 
 /// In-doubt branches are resolved within this, once everything is back (README).
@@ -15,14 +15,14 @@ const CALM_TRANSFERS: i64 = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Waits until nothing is prepared, then makes transfers that nothing disturbs.
-pub(super) async fn ending(arena: &Arc<Arena>) -> Result<Ending, ChaosError> {
+pub(super) async fn ending(arena: &Arc<Arena>, seen: Seen) -> Result<Ending, ChaosError> {
     let at_rest_after = rest(arena).await?;
     let (calm, calm_failures) = calm(arena).await?;
     Ok(Ending {
         at_rest_after,
         calm,
         calm_failures,
-        foreign: Vec::new(),
+        seen,
     })
 }
 
@@ -34,7 +34,7 @@ async fn rest(arena: &Arc<Arena>) -> Result<Option<Duration>, ChaosError> {
             .blocking(|dev| {
                 let mut count = 0;
                 for server in dev.servers() {
-                    let sql = "SELECT 1 FROM pg_prepared_xacts WHERE gid LIKE 'gavel:%'";
+                    let sql = "SELECT 1 FROM pg_prepared_xacts WHERE gid LIKE 'gavel:dev:%'";
                     count += server.sql(DATABASE, sql)?.len();
                 }
                 Ok(count)

@@ -19,7 +19,7 @@ use crate::error::ChaosError;
 use crate::monitor::{Monitor, Sample};
 use crate::nemesis::{Blow, Nemesis, Strikes};
 
-use crate::verify::verdicts;
+use crate::verify::{Seen, verdicts};
 use crate::workload::{Clients, Crowd};
 
 pub use outcome::{Conclusion, Latency, Report, Round};
@@ -138,12 +138,12 @@ impl Play<'_> {
         warm_up(&monitor).await?;
         progress(Progress::Ready);
         let began = Instant::now();
-        let blows = self.fight(&arena, &monitor, order, progress).await?;
+        let (blows, seen) = self.fight(&arena, &monitor, order, progress).await?;
         let seconds = began.elapsed().as_secs_f64();
         progress(Progress::Judging);
         arena.heal().await?;
         clients.stop().await?;
-        let ending = aftermath::ending(&arena).await?;
+        let ending = aftermath::ending(&arena, seen).await?;
         let samples = monitor.samples();
         drop(monitor);
         let events = arena.recorder.events();
@@ -169,7 +169,7 @@ impl Play<'_> {
         monitor: &Monitor,
         order: &mut Order,
         progress: &mut impl FnMut(Progress),
-    ) -> Result<Vec<Blow>, ChaosError> {
+    ) -> Result<(Vec<Blow>, Seen), ChaosError> {
         let mut strikes = Strikes::new(arena, self.patience());
         let mut blows = Vec::new();
         let began = Instant::now();
@@ -189,8 +189,8 @@ impl Play<'_> {
             // Work gets done between two blows, and their traces can be told apart.
             tokio::time::sleep(self.patience() / 6).await;
         }
-        showing(strikes.settle(), monitor, progress).await;
-        Ok(blows)
+        let seen = showing(strikes.settle(), monitor, progress).await;
+        Ok((blows, seen))
     }
 
     /// Short runs have many short faults rather than one that lasts.

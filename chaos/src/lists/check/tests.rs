@@ -114,6 +114,18 @@ fn an_unknown_append_may_or_may_not_be_there() {
 }
 
 #[test]
+fn what_an_unknown_transaction_has_read_proves_nothing() {
+    // It was aborted: its reads were overtaken, and its append never came.
+    let transactions = [
+        vec![read(X, &[]), append(X, 9)],
+        vec![append(X, 1)],
+        vec![read(X, &[1])],
+    ];
+    let steps = [Begin(0), Begin(1), Commit(1), Lose(0), Begin(2), Commit(2)];
+    assert_eq!(locked(&transactions, &steps), "");
+}
+
+#[test]
 fn a_lost_update_is_rejected() {
     // Both saw the same list, and one of the appends was overwritten.
     let transactions = [
