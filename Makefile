@@ -19,12 +19,14 @@ CHAOS_ARGS ?=
 # How many seeds `make sim` runs, and the first of them.
 SEEDS ?= 10000
 SEEDS_FROM ?= 0
+# How long `make fuzz` runs each target.
+FUZZ_SECONDS ?= 60
 
 feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos soak rules-off crash-loop sim clean-dev
+.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos soak rules-off crash-loop sim fuzz clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -93,6 +95,9 @@ crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
 
 sim: ## Simulate the core: SEEDS=10000 seeds from SEEDS_FROM=0, on every core
 	$(CARGO) run --locked --release -p gavel-sim -- --seeds $(SEEDS) --from $(SEEDS_FROM) --threads $$(nproc 2>/dev/null || sysctl -n hw.ncpu)
+
+fuzz: ## Feed generated input to every parser, FUZZ_SECONDS each; needs cargo-fuzz
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
 clean-dev: ## Delete the data of `gavel dev` in DEV_FOLDER
 	rm -rf -- $(DEV_FOLDER)

@@ -69,7 +69,7 @@ pub fn classify(sql: &str) -> Result<StatementKind, RefusedSql> {
     if TRANSACTION_CONTROL.contains(&keyword.as_str()) {
         return Err(RefusedSql::TransactionControl(keyword));
     }
-    if keyword == "set" && second_keyword_is_transaction(sql) {
+    if keyword == "set" && sets_transaction(sql) {
         return Err(RefusedSql::TransactionControl("set transaction".to_owned()));
     }
     if UNSUPPORTED.contains(&keyword.as_str()) {
@@ -86,25 +86,28 @@ pub fn classify(sql: &str) -> Result<StatementKind, RefusedSql> {
 
 fn first_keyword(sql: &str) -> Option<String> {
     let rest = skip_blank(sql);
-    let word: String = rest
-        .chars()
-        .take_while(|c| c.is_ascii_alphabetic() || *c == '_')
-        .collect();
-    match (word.is_empty(), rest.is_empty()) {
-        (false, _) => Some(word.to_ascii_lowercase()),
-        (true, false) => Some(String::new()),
-        (true, true) => None,
-    }
+    (!rest.is_empty()).then(|| word(rest).to_ascii_lowercase())
 }
 
-fn second_keyword_is_transaction(sql: &str) -> bool {
-    let after_set = &skip_blank(sql)["set".len()..];
-    let second = first_keyword(after_set).unwrap_or_default();
-    let is_session = second == "session" && {
-        let at = skip_blank(after_set);
-        first_keyword(&at["session".len()..]).as_deref() == Some("characteristics")
-    };
-    second == "transaction" || is_session
+/// The letters that `sql` starts with.
+fn word(sql: &str) -> &str {
+    let end = sql.find(|c: char| !c.is_ascii_alphabetic() && c != '_');
+    &sql[..end.unwrap_or(sql.len())]
+}
+
+/// Whether a SET statement is about transactions: `SET [LOCAL | SESSION] TRANSACTION …`, or
+/// `SET [LOCAL | SESSION] SESSION CHARACTERISTICS …`.
+fn sets_transaction(sql: &str) -> bool {
+    let mut words = [""; 4];
+    let mut rest = sql;
+    for found in &mut words {
+        rest = skip_blank(rest);
+        *found = word(rest);
+        rest = &rest[found.len()..];
+    }
+    let is = |at: usize, keyword: &str| words[at].eq_ignore_ascii_case(keyword);
+    let about = |at| is(at, "transaction") || (is(at, "session") && is(at + 1, "characteristics"));
+    about(1) || ((is(1, "local") || is(1, "session")) && about(2))
 }
 
 /// Skips white space, semicolons, opening parentheses and comments (block comments nest).
@@ -159,6 +162,9 @@ mod tests {
             "set transaction isolation level serializable",
             "SET /* x */ TRANSACTION read only",
             "set session characteristics as transaction read only",
+            "set local transaction read only",
+            "SET SESSION TRANSACTION READ ONLY",
+            "set local session characteristics as transaction read only",
             "start transaction",
             "\x0BROLLBACK",
             "set\x0Btransaction read only",

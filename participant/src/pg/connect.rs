@@ -90,6 +90,11 @@ impl Target {
                 Box::new(UnixStream::connect(path).await?)
             }
         };
+        self.greet(stream).await
+    }
+
+    /// Makes a stream to a server a connection.
+    pub(super) async fn greet(&self, stream: Box<dyn Stream>) -> Result<Connection, ConnectError> {
         let mut handshake = Handshake {
             stream,
             inbound: BytesMut::new(),

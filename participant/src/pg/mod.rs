@@ -11,6 +11,9 @@
 
 mod connect;
 mod connection;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pipeline;
 pub mod pool;
 mod reply;
