@@ -10,12 +10,13 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
 
 use super::connection::{Connection, Stream};
+use super::inbound::{Inbound, Received};
 use super::reply::ServerError;
 
 /// How long sent data may stay unacknowledged by the server's kernel. A wait for standbys does
@@ -97,7 +98,7 @@ impl Target {
     pub(super) async fn greet(&self, stream: Box<dyn Stream>) -> Result<Connection, ConnectError> {
         let mut handshake = Handshake {
             stream,
-            inbound: BytesMut::new(),
+            inbound: Inbound::new(),
         };
         handshake.start_up(self).await?;
         handshake.authenticate(self).await?;
@@ -146,7 +147,7 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 
 struct Handshake {
     stream: Box<dyn Stream>,
-    inbound: BytesMut,
+    inbound: Inbound,
 }
 
 impl Handshake {
@@ -226,18 +227,12 @@ impl Handshake {
     }
 
     async fn message(&mut self) -> Result<Message, ConnectError> {
-        loop {
-            match Message::parse(&mut self.inbound)? {
-                Some(Message::ErrorResponse(body)) => {
-                    return Err(ConnectError::Refused(ServerError::parse(body.fields())?));
-                }
-                Some(message) => return Ok(message),
-                None => {
-                    if self.stream.read_buf(&mut self.inbound).await? == 0 {
-                        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-                    }
-                }
+        match self.inbound.next(&mut self.stream, usize::MAX).await? {
+            Received::Message(Message::ErrorResponse(body)) => {
+                Err(ConnectError::Refused(ServerError::parse(body.fields())?))
             }
+            Received::Message(message) => Ok(message),
+            Received::RowTooLarge => Err(unexpected("a row")),
         }
     }
 }

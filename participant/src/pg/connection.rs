@@ -8,8 +8,9 @@ use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
 use gavel_protocol::outcome::Column;
 use postgres_protocol::message::backend::{DataRowBody, Message, RowDescriptionBody};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::inbound::{Inbound, Received};
 use super::pipeline::{Pipeline, ResultLimit, Step};
 use super::reply::{Reply, Segment, ServerError, TransactionStatus};
 
@@ -51,7 +52,7 @@ impl StatementCache {
 /// so a statement that waits for a lock delays nobody else.
 pub struct Connection {
     stream: Box<dyn Stream>,
-    inbound: BytesMut,
+    inbound: Inbound,
     cache: StatementCache,
     status: TransactionStatus,
     usable: bool,
@@ -63,7 +64,7 @@ impl Connection {
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
         Self {
             stream,
-            inbound: BytesMut::with_capacity(8192),
+            inbound: Inbound::new(),
             cache: StatementCache::default(),
             status: TransactionStatus::Idle,
             usable: true,
@@ -178,7 +179,7 @@ impl Connection {
 /// Reads the answers to one pipeline.
 struct Reader<'c, R, I: Iterator<Item = Step>> {
     stream: &'c mut R,
-    inbound: &'c mut BytesMut,
+    inbound: &'c mut Inbound,
     cache: &'c mut StatementCache,
     steps: std::iter::Peekable<I>,
 }
@@ -203,7 +204,14 @@ impl<R: AsyncRead + Unpin, I: Iterator<Item = Step>> Reader<'_, R, I> {
         let mut reply = Reply::default();
         let mut bytes_left = self.limit().bytes;
         loop {
-            match self.message().await? {
+            let message = match self.inbound.next(self.stream, bytes_left).await? {
+                Received::Message(message) => message,
+                Received::RowTooLarge => {
+                    reply.too_large = true;
+                    continue;
+                }
+            };
+            match message {
                 Message::ParseComplete => self.note_parsed(),
                 Message::RowDescription(body) => reply.columns = columns(&body)?,
                 Message::DataRow(body) => keep_row(&mut reply, &body, &mut bytes_left)?,
@@ -245,17 +253,6 @@ impl<R: AsyncRead + Unpin, I: Iterator<Item = Step>> Reader<'_, R, I> {
                     return Err(io::Error::other("unexpected COPY"));
                 }
                 _ => {}
-            }
-        }
-    }
-
-    async fn message(&mut self) -> io::Result<Message> {
-        loop {
-            if let Some(message) = Message::parse(self.inbound)? {
-                return Ok(message);
-            }
-            if self.stream.read_buf(self.inbound).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }

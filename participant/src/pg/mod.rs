@@ -14,8 +14,11 @@ mod connection;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod inbound;
 mod pipeline;
 pub mod pool;
+#[cfg(test)]
+mod properties;
 mod reply;
 pub mod text;
 
