@@ -4,5 +4,6 @@
 mod answers;
 mod bad_input;
 mod grpc;
+mod hostile;
 mod roles;
 mod scripted;

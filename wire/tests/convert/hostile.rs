@@ -78,6 +78,51 @@ proptest! {
     }
 }
 
+/// As [`read_as_everything`], for what clients and coordinators say to each other.
+fn read_as_everything_public(bytes: &[u8], shards: &ShardMap) {
+    if let Ok(request) = api::SubmitRequest::decode(bytes) {
+        let _ = convert::ack_from_wire(request.ack);
+        let _ = convert::transaction_from_wire(request.branches, request.isolation, shards);
+    }
+    if let Ok(response) = api::SubmitResponse::decode(bytes) {
+        let _ = response.outcome.map(gavel_protocol::Outcome::try_from);
+        let _ = convert::branch_results_from_wire(response.results);
+    }
+    let _ = api::StatusResponse::decode(bytes).map(convert::status_from_wire);
+    let _ = api::ListInDoubtResponse::decode(bytes).map(convert::in_doubt_from_wire);
+    let _ = api::ListShardsResponse::decode(bytes).map(ShardMap::try_from);
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_public_message_never_panics(
+        statement in values::statement(),
+        outcome in values::outcome(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let shards = ShardMap::new([("a".parse().unwrap(), ShardTag(1))]).unwrap();
+        let branches = vec![gavel_protocol::BranchWork::write(ShardTag(1), vec![statement])];
+        let transaction = gavel_protocol::Transaction::new(branches);
+        let (branches, isolation) = convert::transaction_to_wire(&transaction, &shards);
+        let isolation = Some(isolation.into());
+        let encoded = [
+            api::SubmitRequest { branches, isolation, ..Default::default() }.encode_to_vec(),
+            api::SubmitResponse {
+                outcome: Some(convert::outcome_to_wire(outcome, &shards)),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ];
+        for mut bytes in encoded {
+            for (at, byte) in &damage {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            read_as_everything_public(&bytes, &shards);
+        }
+    }
+}
+
 /// The field that a default message lacks.
 fn first_missing<T, W>() -> &'static str
 where
