@@ -1,4 +1,4 @@
-//! `gavel-sim`: runs seeds of the simulation.
+//! `gavel-sim`: runs seeds of the simulation, and explores models.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,14 +11,22 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use gavel_sim::Hole;
+use gavel_sim::model::{self, Configuration, Size};
 use gavel_sim::simulation::{self, Report};
 
-/// Simulates Gavel's core: many clients, faults, repair, rest; one run per seed.
+/// Simulates Gavel's core (many clients, faults, repair, rest; one run per seed), or explores
+/// every way through small models of it.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Run this seed alone, and save its trace.
     #[arg(long, conflicts_with_all = ["seeds", "seconds"])]
     seed: Option<u64>,
+    /// Explore the models instead: `small` or `large`.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "seconds"])]
+    models: Option<String>,
+    /// Only the models whose name contains this.
+    #[arg(long, requires = "models", default_value = "")]
+    only: String,
     /// How many seeds to run.
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
@@ -48,6 +56,9 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let hole = arguments.hole.as_deref().map(parse_hole).transpose()?;
+    if let Some(size) = &arguments.models {
+        return explore_models(size, &arguments, hole);
+    }
     if let Some(seed) = arguments.seed {
         return run_one(seed, hole, &arguments.traces);
     }
@@ -70,6 +81,37 @@ fn parse_hole(text: &str) -> anyhow::Result<Hole> {
     holes
         .find(|hole| hole.as_str() == text)
         .with_context(|| format!("there is no hole `{text}`: `--hole list` shows them"))
+}
+
+/// Explores models one after the other; the first that finds something ends it.
+fn explore_models(
+    size: &str,
+    arguments: &Arguments,
+    hole: Option<Hole>,
+) -> anyhow::Result<ExitCode> {
+    let size = match size {
+        "small" => Size::Small,
+        "large" => Size::Large,
+        other => anyhow::bail!("there is no size `{other}`: use small or large"),
+    };
+    let configurations = Configuration::all(size, hole).into_iter();
+    for configuration in configurations.filter(|each| each.name.contains(&arguments.only)) {
+        let explored = model::explore(&configuration, arguments.threads);
+        println!(
+            "{}: {} states, {} transitions, {} deep, {:.1} s",
+            configuration.name,
+            explored.states,
+            explored.transitions,
+            explored.depth,
+            explored.elapsed.as_secs_f64()
+        );
+        if let Some(found) = explored.violation {
+            println!("VIOLATED {:?}: {}", found.invariants, found.what);
+            print!("{}", found.trace);
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs one seed with a trace, and saves that.

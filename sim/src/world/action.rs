@@ -101,9 +101,7 @@ impl World {
             }
             Action::Replicate(at) => self.replicate(at),
             Action::Scan(at) => self.scan(at),
-            Action::Suspect(at, gid) => {
-                self.feed_branch(at, &gid, Event::OldByDatabaseClock);
-            }
+            Action::Suspect(at, gid) => self.suspect(at, gid),
             Action::Retry(at, gid) => self.feed_branch(at, &gid, Event::RetryDue),
             Action::ScanGivesUp(at, gid) => {
                 let detail = super::network::cut();

@@ -1,6 +1,7 @@
 //! What can happen next, faults apart.
 
-use gavel_protocol::branch::State;
+use gavel_protocol::Gid;
+use gavel_protocol::branch::{DriverSeen, State};
 
 use super::World;
 use super::action::Action;
@@ -8,7 +9,7 @@ use super::client::ClientMove;
 use super::coordinator::Coordinator;
 use super::hole::Hole;
 use super::network::{Asker, Body, Key, Message, Node};
-use super::participant::job::Job;
+use super::participant::job::{Job, Work};
 
 impl World {
     /// Every plain move, in an order that depends on this world alone.
@@ -19,7 +20,13 @@ impl World {
             self.scans(at, out);
         }
         for at in 0..self.coordinators.len() {
-            self.coordinator_moves(at, out);
+            let coordinator = &self.coordinators[at];
+            if self.setup.timers.is_some() {
+                self.stream_moves(at, out);
+            }
+            if coordinator.runs() {
+                self.give_ups(at, coordinator, out);
+            }
         }
         for at in 0..self.clients.len() {
             self.offers_to_client(at, out);
@@ -66,7 +73,8 @@ impl World {
         let job = &self.shards[at].jobs[place];
         let late = match &self.setup.timers {
             Some(timers) => self.now >= job.since + timers.lock_ms,
-            None => true,
+            // Asking again and again would never end.
+            None => !matches!(job.work, Work::Resolve { .. }),
         };
         !job.waits && late && self.is_blocked(at, place)
     }
@@ -97,14 +105,19 @@ impl World {
             if is_asking && gives_up {
                 out.push(Action::ScanGivesUp(at, gid.clone()));
             }
-            // With nobody attending, time makes it suspicious sooner or later.
+            // Time makes it suspicious sooner or later.
             let is_watched = matches!(tracked.branch.state(), State::Watched(_));
-            let driver = participant.driver_of(gid);
-            let attends = driver == gavel_protocol::branch::DriverSeen::Attending;
-            if self.setup.timers.is_none() && is_watched && !attends {
+            if self.setup.timers.is_none() && is_watched && !self.is_driven(at, gid) {
                 out.push(Action::Suspect(at, gid.clone()));
             }
         }
+    }
+
+    /// Whether a driver attends that still has the batch of this branch in its hands.
+    pub(crate) fn is_driven(&self, at: usize, gid: &Gid) -> bool {
+        let mut coordinators = self.coordinators.iter();
+        self.participants[at].driver_of(gid) == DriverSeen::Attending
+            && coordinators.any(|coordinator| coordinator.runs.contains_key(&gid.batch))
     }
 
     /// Whether a message or a job still carries the question of this asker, or its answer.
@@ -117,7 +130,8 @@ impl World {
         messages || jobs.any(|job: &Job| !job.is_orphan && is_asker(&job.asker))
     }
 
-    fn coordinator_moves(&self, at: usize, out: &mut Vec<Action>) {
+    /// Streams that end, because a participant notices that nobody is there, or begin.
+    pub(crate) fn stream_moves(&self, at: usize, out: &mut Vec<Action>) {
         let coordinator = &self.coordinators[at];
         for shard in 0..self.shards.len() {
             let participant = &self.participants[shard];
@@ -128,9 +142,6 @@ impl World {
             } else if !attends && can_be_seen && participant.runs() {
                 out.push(Action::Attend(at, shard));
             }
-        }
-        if coordinator.runs() {
-            self.give_ups(at, coordinator, out);
         }
     }
 

@@ -21,7 +21,10 @@ impl World {
             }
             Fault::Delay(message, ms) => self.network[message].not_before = self.now + ms,
             Fault::CrashCoordinator(at) => self.crash_coordinator(at),
-            Fault::PauseCoordinator(at) => self.coordinators[at].paused = true,
+            Fault::PauseCoordinator(at) => {
+                self.coordinators[at].paused = true;
+                self.settle_streams();
+            }
             Fault::CrashParticipant(at) => {
                 self.crash_participant(at);
                 for coordinator in &mut self.coordinators {
@@ -45,8 +48,14 @@ impl World {
     pub(crate) fn repair(&mut self, repair: Repair) {
         match repair {
             Repair::RestartCoordinator(at) => self.restart_coordinator(at),
-            Repair::ResumeCoordinator(at) => self.coordinators[at].paused = false,
-            Repair::RestartParticipant(at) => self.restart_participant(at),
+            Repair::ResumeCoordinator(at) => {
+                self.coordinators[at].paused = false;
+                self.settle_streams();
+            }
+            Repair::RestartParticipant(at) => {
+                self.restart_participant(at);
+                self.settle_streams();
+            }
             Repair::ResumeParticipant(at) => self.participants[at].paused = false,
             Repair::RestartShard(at) => self.restart_shard(at),
             Repair::Mend(from, to) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gavel_protocol::batch::{Batch, BatchSpec, Effect, Event, MemberIndex, Rerun, Verdict};
 use gavel_protocol::message::{
-    Decided, FailedMember, FinishKind, MemberReport, RecordAnswer, Recorded, Vote, WhyAborted,
+    Decided, FailedMember, FinishKind, MemberReport, Recorded, Vote, WhyAborted,
 };
 use gavel_protocol::{
     BatchId, DeploymentName, Gid, MembersDigest, Outcome, Refusal, RefusalCode, RequestHash,
@@ -18,6 +18,7 @@ use crate::world::hole::Hole;
 use crate::world::ids;
 use crate::world::network::{Asker, Decide, Key, Member, Prepare, Question, Record, Reply};
 use crate::world::setup::place;
+use crate::world::shard::{Change, Rows, TransactionRow};
 
 impl World {
     pub(super) fn start_batch(&mut self, at: usize, lane: &LaneKey, members: Vec<TicketId>) {
@@ -259,10 +260,19 @@ impl World {
         }
     }
 
+    /// R10 switched off: the failure is recorded at once, as if home had been asked to.
+    fn tells_in_company(&self, home: usize) -> bool {
+        let records_at_once = self.shards[home].up && !self.setup.standby;
+        self.setup.has(Hole::TellsInCompany) && records_at_once
+    }
+
     fn keep_reruns(&mut self, at: usize, batch: BatchId, groups: Vec<Rerun>) {
         for group in groups {
-            let alone = match (self.setup.has(Hole::TellsInCompany), &group.members[..]) {
-                (true, [only]) => self.run(at, batch).failures.get(only).cloned(),
+            let home = place(self.run(at, batch).lane.home);
+            let alone = match &group.members[..] {
+                [only] if self.tells_in_company(home) => {
+                    self.run(at, batch).failures.get(only).cloned()
+                }
                 _ => None,
             };
             let Some(reason) = alone else {
@@ -271,19 +281,23 @@ impl World {
                 }
                 continue;
             };
-            let ticket = self.run(at, batch).members[group.members[0]];
-            let request_hash = self.run(at, batch).hashes[group.members[0]];
-            self.ask_record(
-                at,
-                batch,
-                vec![FailedMember {
-                    txid: ticket.txid,
-                    request_hash,
-                    reason: reason.clone(),
-                }],
+            let run = self.run(at, batch);
+            let ticket = run.members[group.members[0]];
+            let row = TransactionRow {
+                aborted: Some(reason.clone()),
+                hash: run.hashes[group.members[0]],
+                principal: run.lane.principal,
+            };
+            self.write(
+                home,
+                Change::Rows(Rows {
+                    batch: Some(batch),
+                    decision: None,
+                    transactions: vec![(ticket.txid, row)],
+                    marks: Vec::new(),
+                }),
             );
-            let failed = &mut self.coordinators[at].failed;
-            failed.insert(batch, (ticket, reason));
+            self.tell(at, ticket, Some(batch), Outcome::Aborted(reason));
         }
     }
 }
@@ -364,13 +378,6 @@ impl World {
         };
         let at = usize::from(*coordinator);
         let is_same = self.coordinators[at].up && self.coordinators[at].life == *life;
-        let is_recorded = matches!(reply, Reply::Recorded(RecordAnswer::Recorded(_)));
-        if is_same
-            && is_recorded
-            && let Some((ticket, reason)) = self.coordinators[at].failed.remove(batch)
-        {
-            self.tell(at, ticket, Some(*batch), Outcome::Aborted(reason));
-        }
         if let Some(event) = reply.event(*key).filter(|_| is_same) {
             self.on_batch_event(at, *batch, *key, event);
         }

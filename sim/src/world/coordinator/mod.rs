@@ -35,8 +35,6 @@ pub(crate) struct Coordinator {
     pub(crate) clock_ahead_ms: u64,
     batches: u16,
     serials: u16,
-    /// For a hole only: who is told a failure as soon as it is recorded.
-    failed: BTreeMap<BatchId, (TicketId, AbortReason)>,
 }
 
 /// What transactions of one lane have in common.
@@ -99,7 +97,6 @@ impl Coordinator {
             clock_ahead_ms: 0,
             batches: 0,
             serials: 0,
-            failed: BTreeMap::new(),
         }
     }
 
@@ -223,6 +220,7 @@ impl World {
             clock_ahead_ms: coordinator.clock_ahead_ms,
             ..Coordinator::new(shards)
         };
+        self.settle_streams();
     }
 
     pub(crate) fn restart_coordinator(&mut self, at: usize) {
@@ -230,6 +228,22 @@ impl World {
             self.close_stream(at, shard);
         }
         self.coordinators[at].up = true;
+        self.settle_streams();
+    }
+
+    /// Without a clock, streams end and begin at once: how long that takes decides only when a
+    /// branch is resolved, and that may be any time anyhow.
+    pub(crate) fn settle_streams(&mut self) {
+        if self.setup.timers.is_some() {
+            return;
+        }
+        let mut moves = Vec::new();
+        for at in 0..self.coordinators.len() {
+            self.stream_moves(at, &mut moves);
+        }
+        for stream in moves {
+            self.play(stream);
+        }
     }
 
     /// A participant notices that a coordinator's stream has ended.

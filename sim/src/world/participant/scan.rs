@@ -70,12 +70,13 @@ impl World {
         }
     }
 
-    /// Whether a scan would find something to do: for worlds without a clock.
+    /// Whether a scan would find something to do, for worlds without a clock. What it sees of
+    /// branches whose driver is at work with them changes nothing.
     pub(crate) fn scan_matters(&self, at: usize) -> bool {
-        if self.setup.has(Hole::NobodyScans) {
+        let (shard, participant) = (&self.shards[at], &self.participants[at]);
+        if self.setup.has(Hole::NobodyScans) || !shard.up {
             return false;
         }
-        let (shard, participant) = (&self.shards[at], &self.participants[at]);
         let changes = |gid: &Gid, tracked: &Tracked| {
             let event = match shard.tables.prepared.contains_key(gid) {
                 true => Event::Seen(participant.driver_of(gid)),
@@ -85,12 +86,21 @@ impl World {
             branch.on_event(event);
             branch != tracked.branch
         };
+        let ignores_drivers = self.setup.has(Hole::NobodyAttends);
         let mut followed = participant.branches.iter();
         let mut prepared = shard.tables.prepared.keys();
-        shard.up
-            && (followed.any(|(gid, tracked)| changes(gid, tracked))
-                || prepared.any(|gid| !participant.branches.contains_key(gid))
-                || (self.setup.has(Hole::TouchesForeign) && shard.foreign))
+        followed.any(|(gid, tracked)| changes(gid, tracked))
+            || prepared.any(|gid| {
+                let is_new = !participant.branches.contains_key(gid);
+                is_new && (ignores_drivers || !self.is_driven(at, gid))
+            })
+            || (self.setup.has(Hole::TouchesForeign) && shard.foreign)
+    }
+
+    /// A branch is very old: it is resolved whoever attends.
+    pub(crate) fn suspect(&mut self, at: usize, gid: Gid) {
+        self.see(at, gid.clone());
+        self.feed_branch(at, &gid, Event::OldByDatabaseClock);
     }
 
     pub(crate) fn feed_branch(&mut self, at: usize, gid: &Gid, event: Event) {

@@ -1,0 +1,212 @@
+//! The small worlds that are explored, and what may go wrong in each.
+
+use gavel_protocol::ShardTag;
+
+use super::budget::{Budget, Kind};
+use crate::Hole;
+use crate::world::ids::TxNumber;
+use crate::world::setup::{Nature, Setup, TxSpec, tag};
+
+/// A small world with its budget of faults.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// What it is called.
+    pub name: &'static str,
+    pub(super) setup: Setup,
+    pub(super) budget: Budget,
+}
+
+/// How much is explored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// What every test run can afford: one fault in each configuration.
+    Small,
+    /// Two faults in each configuration.
+    Large,
+}
+
+const MESSAGES: &[(Kind, u8)] = &[(Kind::Drop, 2), (Kind::Duplicate, 1), (Kind::GiveUp, 2)];
+const PROCESSES: &[(Kind, u8)] = &[
+    (Kind::CrashCoordinator, 1),
+    (Kind::PauseCoordinator, 1),
+    (Kind::CrashParticipant, 2),
+    (Kind::CrashShard, 1),
+    (Kind::Terminate, 1),
+    (Kind::Suspect, 1),
+];
+const STANDBYS: &[(Kind, u8)] = &[(Kind::FailOver, 1), (Kind::CancelWait, 1)];
+const CLIENTS: &[(Kind, u8)] = &[(Kind::SubmitTwice, 1), (Kind::AbortForGood, 1)];
+
+impl Configuration {
+    /// All of them, with a hole if one is given.
+    pub fn all(size: Size, hole: Option<Hole>) -> Vec<Self> {
+        let faults = match size {
+            Size::Small => 1,
+            Size::Large => 2,
+        };
+        let mut all = vec![
+            own_home(faults),
+            decisions_shard(faults),
+            three_shards(faults),
+            two_coordinators(faults),
+            one_lane(faults),
+            // Two coordinators at work at the same time: already without faults it is the largest.
+            two_lanes(faults - 1),
+            standbys(faults),
+            failures(faults),
+            reader(faults),
+        ];
+        for configuration in &mut all {
+            configuration.setup.hole = hole;
+        }
+        all
+    }
+}
+
+fn setup(shards: u8, transactions: Vec<TxSpec>) -> Setup {
+    let numbers = 0..u16::try_from(transactions.len()).expect("few transactions");
+    Setup {
+        shards,
+        coordinators: 1,
+        clients: numbers.map(|number| vec![TxNumber(number)]).collect(),
+        transactions,
+        hole: None,
+        standby: false,
+        archive: 0,
+        batch_members_max: 2,
+        savepoints_max: 4,
+        runs_max: 4,
+        slots: 8,
+        slots_per_home: 8,
+        fine: false,
+        timers: None,
+    }
+}
+
+fn transaction(home: u8, writes: &[u8]) -> TxSpec {
+    TxSpec {
+        home: tag(home),
+        writes: writes.iter().map(|at| tag(*at)).collect(),
+        reads: Vec::new(),
+        nature: Nature::Fine,
+        row: 0,
+        principal: 0,
+    }
+}
+
+fn budget(total: u8, kinds: &[&[(Kind, u8)]]) -> Budget {
+    Budget::new(total, &kinds.concat())
+}
+
+/// Home is one of the transaction's two shards.
+fn own_home(faults: u8) -> Configuration {
+    Configuration {
+        name: "two shards, one of them home",
+        setup: setup(2, vec![transaction(1, &[0, 1])]),
+        budget: budget(faults, &[MESSAGES, PROCESSES, CLIENTS]),
+    }
+}
+
+/// Home only decides.
+fn decisions_shard(faults: u8) -> Configuration {
+    Configuration {
+        name: "two shards and a home that only decides",
+        setup: setup(3, vec![transaction(2, &[0, 1])]),
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+fn three_shards(faults: u8) -> Configuration {
+    Configuration {
+        name: "three shards, one of them home",
+        setup: setup(3, vec![transaction(2, &[0, 1, 2])]),
+        budget: budget(faults, &[MESSAGES, PROCESSES, CLIENTS]),
+    }
+}
+
+/// One transaction, submitted to both.
+fn two_coordinators(faults: u8) -> Configuration {
+    let setup = Setup {
+        coordinators: 2,
+        ..setup(2, vec![transaction(1, &[0, 1])])
+    };
+    let mut kinds = vec![MESSAGES, PROCESSES];
+    let twice: &[(Kind, u8)] = &[(Kind::SubmitTwice, 1), (Kind::OtherContent, 1)];
+    kinds.push(twice);
+    Configuration {
+        name: "two coordinators, one transaction",
+        setup,
+        budget: budget(faults, &kinds),
+    }
+}
+
+/// Two transactions that share a batch, or follow each other.
+fn one_lane(faults: u8) -> Configuration {
+    let second = TxSpec {
+        nature: Nature::FailsAfter(tag(0), TxNumber(0)),
+        ..transaction(1, &[0, 1])
+    };
+    Configuration {
+        name: "two transactions in one lane",
+        setup: setup(2, vec![transaction(1, &[0, 1]), second]),
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// Two transactions with homes at each other's shard, and one row that both want.
+fn two_lanes(faults: u8) -> Configuration {
+    let on_row = |home| TxSpec {
+        row: 1,
+        ..transaction(home, &[0, 1])
+    };
+    let setup = Setup {
+        coordinators: 2,
+        ..setup(2, vec![on_row(0), on_row(1)])
+    };
+    Configuration {
+        name: "two transactions in two lanes, one row",
+        setup,
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// Synchronous standbys: rows are read before they are safe.
+fn standbys(faults: u8) -> Configuration {
+    let setup = Setup {
+        standby: true,
+        ..setup(2, vec![transaction(1, &[0, 1])])
+    };
+    Configuration {
+        name: "two shards with standbys",
+        setup,
+        budget: budget(faults, &[MESSAGES, PROCESSES, STANDBYS]),
+    }
+}
+
+/// One transaction breaks a deferred constraint at a branch, the other fails at home.
+fn failures(faults: u8) -> Configuration {
+    let odd = |nature| TxSpec {
+        nature,
+        ..transaction(1, &[0, 1])
+    };
+    let transactions = vec![odd(Nature::Deferred(tag(0))), odd(Nature::Fails(tag(1)))];
+    Configuration {
+        name: "two transactions that fail",
+        setup: setup(2, transactions),
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// A branch that only reads (R18).
+fn reader(faults: u8) -> Configuration {
+    let reads: Vec<ShardTag> = vec![tag(2)];
+    let reader = TxSpec {
+        reads,
+        ..transaction(1, &[0, 1])
+    };
+    Configuration {
+        name: "two shards and one that is read",
+        setup: setup(3, vec![reader]),
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
