@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use gavel_sim::Hole;
 use gavel_sim::model::{self, Configuration, Size};
-use gavel_sim::simulation::{self, Report};
+use gavel_sim::simulation::{self, Choice, Kinds, Report};
 
 /// Simulates Gavel's core (many clients, faults, repair, rest; one run per seed), or explores
 /// every way through small models of it.
@@ -42,6 +42,9 @@ struct Arguments {
     /// Switch a rule off, or plant a bug; `list` shows them.
     #[arg(long)]
     hole: Option<String>,
+    /// Only worlds of this kind.
+    #[arg(long)]
+    kind: Option<Kinds>,
     /// Where traces are saved.
     #[arg(long, default_value = "target/sim")]
     traces: PathBuf,
@@ -60,15 +63,16 @@ fn main() -> anyhow::Result<ExitCode> {
         return explore_models(size, &arguments, hole);
     }
     if let Some(seed) = arguments.seed {
-        return run_one(seed, hole, &arguments.traces);
+        return run_one(arguments.choice(seed, hole), &arguments.traces);
     }
     let mut totals = Totals::default();
     let seeds = arguments.from..arguments.from.saturating_add(arguments.seeds);
     run_all(seeds, hole, &arguments, &mut totals);
     print!("{}", totals.text());
     for report in &totals.broken {
-        say_broken(report, hole);
-        run_one(report.seed, hole, &arguments.traces)?;
+        let choice = arguments.choice(report.seed, hole);
+        say_broken(&choice);
+        run_one(choice, &arguments.traces)?;
     }
     Ok(match totals.broken.is_empty() {
         true => ExitCode::SUCCESS,
@@ -115,8 +119,9 @@ fn explore_models(
 }
 
 /// Runs one seed with a trace, and saves that.
-fn run_one(seed: u64, hole: Option<Hole>, folder: &Path) -> anyhow::Result<ExitCode> {
-    let (report, trace) = simulation::trace(seed, hole);
+fn run_one(choice: Choice, folder: &Path) -> anyhow::Result<ExitCode> {
+    let seed = choice.seed;
+    let (report, trace) = simulation::trace(choice);
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     let file = folder.join(format!("seed-{seed}.txt"));
     std::fs::write(&file, trace).with_context(|| format!("writing {}", file.display()))?;
@@ -136,11 +141,24 @@ fn run_one(seed: u64, hole: Option<Hole>, folder: &Path) -> anyhow::Result<ExitC
     })
 }
 
-fn say_broken(report: &Report, hole: Option<Hole>) {
+impl Arguments {
+    fn choice(&self, seed: u64, hole: Option<Hole>) -> Choice {
+        Choice {
+            seed,
+            hole,
+            kind: self.kind,
+        }
+    }
+}
+
+fn say_broken(choice: &Choice) {
+    let Choice { seed, hole, kind } = choice;
     let hole = hole.map_or_else(String::new, |hole| format!(" --hole {}", hole.as_str()));
+    let kind = kind
+        .and_then(|kind| Some(kind.to_possible_value()?.get_name().to_owned()))
+        .map_or_else(String::new, |kind| format!(" --kind {kind}"));
     println!(
-        "seed {} failed: repeat it with `cargo run -p gavel-sim -- --seed {}{hole}`",
-        report.seed, report.seed
+        "seed {seed} failed: repeat it with `cargo run -p gavel-sim -- --seed {seed}{hole}{kind}`"
     );
 }
 
@@ -157,7 +175,7 @@ fn run_all(seeds: Range<u64>, hole: Option<Hole>, arguments: &Arguments, totals:
                     if seed >= seeds.end {
                         break;
                     }
-                    let report = simulation::run(seed, hole);
+                    let report = simulation::run(arguments.choice(seed, hole));
                     shared.lock().expect("no thread panics").add(report);
                 }
             });

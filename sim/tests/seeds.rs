@@ -4,12 +4,12 @@ use gavel_sim::simulation;
 
 fn run(seeds: std::ops::Range<u64>) {
     let broken: Vec<String> = seeds
-        .map(|seed| simulation::run(seed, None))
+        .map(|seed| simulation::run(seed.into()))
         .filter(|report| !report.violations.is_empty())
         .map(|report| {
             let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
             let file = folder.join(format!("seed-{}.txt", report.seed));
-            let (_, trace) = simulation::trace(report.seed, None);
+            let (_, trace) = simulation::trace(report.seed.into());
             std::fs::write(&file, trace).expect("the trace is saved");
             format!(
                 "seed {}: {:?}; its trace is {}, repeat it with `cargo run -p gavel-sim -- --seed {}`",
@@ -46,12 +46,15 @@ fn i1_to_i10_hold_in_seeds_750_to_999() {
 #[test]
 fn a_seed_gives_the_same_bytes_twice() {
     for seed in 0..20 {
-        let (first, second) = (simulation::trace(seed, None), simulation::trace(seed, None));
+        let (first, second) = (
+            simulation::trace(seed.into()),
+            simulation::trace(seed.into()),
+        );
         assert!(first == second, "seed {seed}");
         assert!(first.1.len() > 10_000, "seed {seed} has a trace");
         assert_eq!(
             first.0,
-            simulation::run(seed, None),
+            simulation::run(seed.into()),
             "seed {seed}: a trace changes nothing"
         );
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gavel_protocol::branch::State as BranchState;
+use gavel_protocol::message::FinishKind;
 
 use crate::world::World;
 use crate::world::action::{Action, Fault};
@@ -25,6 +26,12 @@ pub(super) enum Kind {
     CrashParticipant,
     CrashShard,
     FailOver,
+    /// A failover that loses acknowledged changes.
+    LoseData,
+    /// A restore from a backup, in a new incarnation.
+    Restore,
+    /// A person finishes a branch.
+    ByHand,
     CancelWait,
     Terminate,
     /// A participant resolves a branch although its driver attends: it is very old.
@@ -115,6 +122,7 @@ impl Budget {
             if self.has(Kind::FailOver) {
                 out.push(Action::Fault(Fault::FailOver(at)));
             }
+            self.harm(world, at, out);
             for (place, job) in shard.jobs.iter().enumerate() {
                 if self.has(Kind::Terminate) {
                     out.push(Action::Fault(Fault::Terminate(at, place)));
@@ -122,6 +130,24 @@ impl Budget {
                 if self.has(Kind::CancelWait) && job.waits {
                     out.push(Action::Fault(Fault::CancelWait(at, place)));
                 }
+            }
+        }
+    }
+
+    fn harm(&self, world: &World, at: usize, out: &mut Vec<Action>) {
+        for changes in 1..=world.setup.archive {
+            if self.has(Kind::LoseData) {
+                out.push(Action::Fault(Fault::LoseData(at, changes)));
+            }
+            if self.has(Kind::Restore) {
+                out.push(Action::Fault(Fault::Restore(at, changes)));
+            }
+        }
+        if self.has(Kind::ByHand) {
+            for gid in world.shards[at].tables.prepared.keys() {
+                let by_hand = |kind| Action::Fault(Fault::ByHand(at, gid.clone(), kind));
+                out.push(by_hand(FinishKind::Commit));
+                out.push(by_hand(FinishKind::Rollback));
             }
         }
     }
@@ -213,11 +239,9 @@ fn kind_of_fault(fault: &Fault) -> Option<Kind> {
         Fault::FailOver(_) => Some(Kind::FailOver),
         Fault::Terminate(..) => Some(Kind::Terminate),
         Fault::CancelWait(..) => Some(Kind::CancelWait),
-        Fault::Delay(..)
-        | Fault::PauseParticipant(_)
-        | Fault::LoseData(..)
-        | Fault::Restore(..)
-        | Fault::Cut(..)
-        | Fault::ByHand(..) => None,
+        Fault::LoseData(..) => Some(Kind::LoseData),
+        Fault::Restore(..) => Some(Kind::Restore),
+        Fault::ByHand(..) => Some(Kind::ByHand),
+        Fault::Delay(..) | Fault::PauseParticipant(_) | Fault::Cut(..) => None,
     }
 }

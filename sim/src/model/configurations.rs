@@ -19,9 +19,9 @@ pub struct Configuration {
 /// How much is explored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// What every test run can afford: one fault in each configuration.
+    /// What every test run can afford: one fault in most configurations.
     Small,
-    /// Two faults in each configuration.
+    /// Two faults in most configurations.
     Large,
 }
 
@@ -35,6 +35,7 @@ const PROCESSES: &[(Kind, u8)] = &[
     (Kind::Suspect, 1),
 ];
 const STANDBYS: &[(Kind, u8)] = &[(Kind::FailOver, 1), (Kind::CancelWait, 1)];
+const HARM: &[(Kind, u8)] = &[(Kind::LoseData, 1), (Kind::Restore, 1), (Kind::ByHand, 1)];
 const CLIENTS: &[(Kind, u8)] = &[(Kind::SubmitTwice, 1), (Kind::AbortForGood, 1)];
 
 impl Configuration {
@@ -49,12 +50,14 @@ impl Configuration {
             decisions_shard(faults),
             three_shards(faults),
             two_coordinators(faults),
-            one_lane(faults),
-            // Two coordinators at work at the same time: already without faults it is the largest.
+            // Where two things are at work at the same time, there are many ways already.
+            one_lane(faults - 1),
             two_lanes(faults - 1),
             standbys(faults),
             failures(faults),
+            deferred(faults),
             reader(faults),
+            harm(faults),
         ];
         for configuration in &mut all {
             configuration.setup.hole = hole;
@@ -140,15 +143,15 @@ fn two_coordinators(faults: u8) -> Configuration {
     }
 }
 
-/// Two transactions that share a batch, or follow each other.
+/// A batch of two, the second of which fails at one of two branches: they have not one set (R2).
 fn one_lane(faults: u8) -> Configuration {
     let second = TxSpec {
         nature: Nature::FailsAfter(tag(0), TxNumber(0)),
-        ..transaction(1, &[0, 1])
+        ..transaction(2, &[0, 1])
     };
     Configuration {
-        name: "two transactions in one lane",
-        setup: setup(2, vec![transaction(1, &[0, 1]), second]),
+        name: "a batch of two with unequal branches",
+        setup: setup(3, vec![transaction(2, &[0, 1]), second]),
         budget: budget(faults, &[MESSAGES, PROCESSES]),
     }
 }
@@ -183,16 +186,30 @@ fn standbys(faults: u8) -> Configuration {
     }
 }
 
-/// One transaction breaks a deferred constraint at a branch, the other fails at home.
+/// A batch of two: the first fails at home, the second at a branch, if it sees the first.
 fn failures(faults: u8) -> Configuration {
     let odd = |nature| TxSpec {
         nature,
         ..transaction(1, &[0, 1])
     };
-    let transactions = vec![odd(Nature::Deferred(tag(0))), odd(Nature::Fails(tag(1)))];
+    let first = odd(Nature::Fails(tag(1)));
+    let second = odd(Nature::FailsAfter(tag(0), TxNumber(0)));
     Configuration {
-        name: "two transactions that fail",
-        setup: setup(2, transactions),
+        name: "a batch of two that fail",
+        setup: setup(2, vec![first, second]),
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// A transaction that breaks a deferred constraint at its branch: PREPARE fails.
+fn deferred(faults: u8) -> Configuration {
+    let odd = TxSpec {
+        nature: Nature::Deferred(tag(0)),
+        ..transaction(1, &[0, 1])
+    };
+    Configuration {
+        name: "a deferred constraint that breaks",
+        setup: setup(2, vec![odd]),
         budget: budget(faults, &[MESSAGES, PROCESSES]),
     }
 }
@@ -208,5 +225,21 @@ fn reader(faults: u8) -> Configuration {
         name: "two shards and one that is read",
         setup: setup(3, vec![reader]),
         budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// Acknowledged data is lost, a home is restored, a person interferes: it is found (R13, R16).
+fn harm(faults: u8) -> Configuration {
+    let setup = Setup {
+        archive: 2,
+        ..setup(2, vec![transaction(1, &[0, 1])])
+    };
+    Configuration {
+        name: "two shards, one of which loses data",
+        setup,
+        budget: budget(
+            faults,
+            &[HARM, &[(Kind::Drop, 1), (Kind::CrashParticipant, 1)]],
+        ),
     }
 }

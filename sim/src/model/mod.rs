@@ -92,6 +92,9 @@ impl Small {
         for client in 0..world.clients.len() {
             world.play(Action::Client(client, ClientMove::Begin));
         }
+        if configuration.setup.coordinators == 1 {
+            world.submit_together(0);
+        }
         Self {
             initial: State {
                 world,

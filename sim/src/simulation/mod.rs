@@ -11,7 +11,8 @@ mod run;
 
 use std::collections::BTreeMap;
 
-pub use run::Run;
+pub use profile::Kinds;
+use run::Run;
 
 use crate::{Hole, Invariant};
 
@@ -34,19 +35,33 @@ pub struct Report {
     pub faults: BTreeMap<String, u64>,
 }
 
+/// What a run is determined by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Everything that is drawn.
+    pub seed: u64,
+    /// A rule switched off, or a bug planted.
+    pub hole: Option<Hole>,
+    /// The kind of world, if the seed is not to choose it.
+    pub kind: Option<Kinds>,
+}
+
+impl From<u64> for Choice {
+    fn from(seed: u64) -> Self {
+        Self {
+            seed,
+            hole: None,
+            kind: None,
+        }
+    }
+}
+
 /// Runs a seed.
-pub fn run(seed: u64, hole: Option<Hole>) -> Report {
-    Run::new(seed, hole, false).to_the_end().0
+pub fn run(choice: Choice) -> Report {
+    Run::new(choice, false).to_the_end().0
 }
 
 /// Runs a seed and writes down everything that happens.
-pub fn trace(seed: u64, hole: Option<Hole>) -> (Report, String) {
-    Run::new(seed, hole, true).to_the_end()
-}
-
-/// The first seed of a range that finds something wrong, if any does.
-pub fn find(seeds: std::ops::Range<u64>, hole: Option<Hole>) -> Option<Report> {
-    seeds
-        .map(|seed| run(seed, hole))
-        .find(|report| !report.violations.is_empty())
+pub fn trace(choice: Choice) -> (Report, String) {
+    Run::new(choice, true).to_the_end()
 }

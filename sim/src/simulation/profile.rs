@@ -40,18 +40,47 @@ pub(super) enum Expects {
 }
 
 impl Profile {
-    /// Draws one.
-    pub(super) fn draw(rng: &mut SmallRng, hole: Option<Hole>) -> Self {
-        match rng.random_range(0..20) {
-            0 => calm(rng, hole),
-            1 => one_lane(rng, hole),
-            2 => home_down(rng, hole),
-            3..=5 => harm(rng, hole),
-            6 => retention(rng, hole),
-            7..=11 => standbys(rng, hole),
-            _ => rough(rng, hole),
-        }
+    /// Draws one; of this kind, if one is asked for.
+    pub(super) fn draw(rng: &mut SmallRng, hole: Option<Hole>, kind: Option<Kinds>) -> Self {
+        let drawn = match rng.random_range(0..20) {
+            0 => Kinds::Calm,
+            1 => Kinds::OneLane,
+            2 => Kinds::HomeDown,
+            3..=5 => Kinds::Harm,
+            6 => Kinds::Retention,
+            7..=11 => Kinds::Standbys,
+            _ => Kinds::Rough,
+        };
+        let draw = match kind.unwrap_or(drawn) {
+            Kinds::Calm => calm,
+            Kinds::OneLane => one_lane,
+            Kinds::HomeDown => home_down,
+            Kinds::Harm => harm,
+            Kinds::Retention => retention,
+            Kinds::Standbys => standbys,
+            Kinds::Rough => rough,
+        };
+        draw(rng, hole)
     }
+}
+
+/// Kinds of worlds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kinds {
+    /// No faults, and nothing to fight over: everybody commits.
+    Calm,
+    /// No faults; everybody wants the same rows, in one lane: everybody commits.
+    OneLane,
+    /// One home is down: the transactions of others get through.
+    HomeDown,
+    /// Data is lost, a shard is restored, people interfere: what is broken is found.
+    Harm,
+    /// Old rows are dropped while processes are down for long.
+    Retention,
+    /// Synchronous standbys, failovers, cancelled waits.
+    Standbys,
+    /// Messages, processes, servers, clients.
+    Rough,
 }
 
 fn timers() -> Timers {
@@ -73,14 +102,16 @@ fn setup(rng: &mut SmallRng, hole: Option<Hole>, plan: &Plan) -> Setup {
     let transactions: Vec<TxSpec> = (0..plan.transactions)
         .map(|number| draw_transaction(rng, plan, number))
         .collect();
-    let mut numbers: Vec<TxNumber> = (0..plan.transactions).map(TxNumber).collect();
-    numbers.shuffle(rng);
-    let each = numbers.len().div_ceil(plan.clients);
+    // Neighbours in number are about at the same time.
+    let every = |first: usize| {
+        let numbers = (0..plan.transactions).skip(first).step_by(plan.clients);
+        numbers.map(TxNumber).collect()
+    };
     Setup {
         shards,
         coordinators: plan.coordinators,
         transactions,
-        clients: numbers.chunks(each).map(<[TxNumber]>::to_vec).collect(),
+        clients: (0..plan.clients).map(every).collect(),
         hole,
         standby: false,
         archive: 0,
@@ -146,7 +177,7 @@ fn draw_plan(rng: &mut SmallRng) -> Plan {
         shards,
         coordinators: rng.random_range(1..=3),
         clients: rng.random_range(2..=10),
-        transactions: rng.random_range(100..=250),
+        transactions: rng.random_range(100..=180),
         odd: *[0, 5, 20, 40].choose(rng).expect("some"),
         rows: *[0, 0, 3, 20].choose(rng).expect("some"),
         principals: rng.random_range(1..=2),

@@ -8,9 +8,8 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use super::Report;
 use super::profile::{Expects, Profile};
-use crate::Hole;
+use super::{Choice, Report};
 use crate::invariants::{self, Invariant};
 use crate::world::World;
 use crate::world::action::{Action, Fault};
@@ -24,7 +23,7 @@ const REST_WITHIN_MS: u64 = 60_000;
 const REST_WITHIN_STEPS: u64 = 400_000;
 
 /// A run under way.
-pub struct Run {
+pub(super) struct Run {
     seed: u64,
     profile: Profile,
     world: World,
@@ -37,9 +36,10 @@ pub struct Run {
 
 impl Run {
     /// The run of a seed, at its beginning.
-    pub fn new(seed: u64, hole: Option<Hole>, with_trace: bool) -> Self {
+    pub(super) fn new(choice: Choice, with_trace: bool) -> Self {
+        let Choice { seed, hole, kind } = choice;
         let mut rng = SmallRng::seed_from_u64(seed);
-        let profile = Profile::draw(&mut rng, hole);
+        let profile = Profile::draw(&mut rng, hole, kind);
         let mut world = World::new(profile.setup.clone());
         for coordinator in &mut world.coordinators {
             coordinator.clock_ahead_ms = match profile.clocks_apart_ms {
@@ -60,7 +60,7 @@ impl Run {
     }
 
     /// Runs to the end; the trace is empty unless it was asked for.
-    pub fn to_the_end(mut self) -> (Report, String) {
+    pub(super) fn to_the_end(mut self) -> (Report, String) {
         let is_home_down = self.profile.expects == Expects::OthersGoOn;
         if is_home_down {
             self.play(Action::Fault(Fault::CrashShard(0)));

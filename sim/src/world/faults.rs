@@ -97,6 +97,13 @@ impl World {
         shard.incarnation = Incarnation(shard.incarnation.0 + 1);
         shard.tables.floor_ms = super::ids::EPOCH_MS + self.now;
         self.go_wrong(Fault::CrashParticipant(at));
+        // A batch that asks for a decision of the earlier incarnation asks for ever: a restore is
+        // followed by a restart of the coordinators. The simulation lets some time pass before.
+        if self.setup.timers.is_none() {
+            for coordinator in 0..self.coordinators.len() {
+                self.crash_coordinator(coordinator);
+            }
+        }
     }
 
     fn finish_by_hand(&mut self, at: usize, gid: &Gid, kind: FinishKind) {

@@ -5,14 +5,40 @@ use gavel_protocol::{BatchId, Lane, Outcome, Refusal, RefusalCode, ShardTag, Txi
 
 use super::{LaneKey, Ticket, TicketId};
 use crate::world::World;
+use crate::world::client::ClientMove;
 use crate::world::hole::Hole;
 use crate::world::ids;
-use crate::world::network::Submit;
+use crate::world::network::{Body, Node, Submit};
 use crate::world::setup::tag;
 
 impl World {
     /// A submission is admitted, or joins the ticket of the same txid (R8).
     pub(super) fn on_submit(&mut self, at: usize, client: u8, submit: Submit) {
+        if let Some(key) = self.admit(at, client, submit) {
+            self.start_batches(at, &key);
+        }
+    }
+
+    /// Everybody's first submission arrives here while the lanes are busy with something else, so
+    /// that they form batches. For worlds that begin there.
+    pub(crate) fn submit_together(&mut self, at: usize) {
+        let to = u8::try_from(at).expect("few coordinators");
+        for client in 0..self.clients.len() {
+            self.client_moves(client, ClientMove::Submit { to });
+        }
+        for message in self.network.take_all() {
+            if let (Node::Client(client), Body::Submit(submit)) = (message.from, message.body) {
+                self.admit(at, client, submit);
+            }
+        }
+        let keys: Vec<LaneKey> = self.coordinators[at].lanes.keys().cloned().collect();
+        for key in keys {
+            self.start_batches(at, &key);
+        }
+    }
+
+    /// Puts a submission into its lane.
+    fn admit(&mut self, at: usize, client: u8, submit: Submit) -> Option<LaneKey> {
         let Submit { txid, .. } = submit;
         if let Some(ticket) = self.coordinators[at].tickets.get_mut(&txid) {
             let refusal = if ticket.submit.principal != submit.principal {
@@ -21,12 +47,12 @@ impl World {
                 RefusalCode::TxidReused
             } else {
                 ticket.waiters.push(client);
-                return;
+                return None;
             };
             let outcome = Outcome::Refused(Refusal::new(refusal, "joined"));
             self.observe_told(txid, None, &outcome);
             self.tell_client(at, client, txid, outcome);
-            return;
+            return None;
         }
         let now = self.now;
         let key = self.lane_of(at, &submit);
@@ -54,7 +80,7 @@ impl World {
             true => lane.on_submit_alone(id),
             false => lane.on_submit(id),
         }
-        self.start_batches(at, &key);
+        Some(key)
     }
 
     fn lane_of(&self, at: usize, submit: &Submit) -> LaneKey {
