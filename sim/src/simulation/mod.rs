@@ -58,10 +58,10 @@ impl From<u64> for Choice {
 
 /// Runs a seed.
 pub fn run(choice: Choice) -> Report {
-    Run::new(choice, false).to_the_end().0
+    Run::new(choice, false).finish().0
 }
 
 /// Runs a seed and writes down everything that happens.
 pub fn trace(choice: Choice) -> (Report, String) {
-    Run::new(choice, true).to_the_end()
+    Run::new(choice, true).finish()
 }

@@ -60,7 +60,7 @@ impl Run {
     }
 
     /// Runs to the end; the trace is empty unless it was asked for.
-    pub(super) fn to_the_end(mut self) -> (Report, String) {
+    pub(super) fn finish(mut self) -> (Report, String) {
         let is_home_down = self.profile.expects == Expects::OthersGoOn;
         if is_home_down {
             self.play(Action::Fault(Fault::CrashShard(0)));
