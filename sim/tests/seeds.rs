@@ -24,23 +24,43 @@ fn run(seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn i1_to_i10_hold_in_seeds_0_to_249() {
-    run(0..250);
+fn i1_to_i10_hold_in_seeds_0_to_124() {
+    run(0..125);
 }
 
 #[test]
-fn i1_to_i10_hold_in_seeds_250_to_499() {
-    run(250..500);
+fn i1_to_i10_hold_in_seeds_125_to_249() {
+    run(125..250);
 }
 
 #[test]
-fn i1_to_i10_hold_in_seeds_500_to_749() {
-    run(500..750);
+fn i1_to_i10_hold_in_seeds_250_to_374() {
+    run(250..375);
 }
 
 #[test]
-fn i1_to_i10_hold_in_seeds_750_to_999() {
-    run(750..1000);
+fn i1_to_i10_hold_in_seeds_375_to_499() {
+    run(375..500);
+}
+
+#[test]
+fn i1_to_i10_hold_in_seeds_500_to_624() {
+    run(500..625);
+}
+
+#[test]
+fn i1_to_i10_hold_in_seeds_625_to_749() {
+    run(625..750);
+}
+
+#[test]
+fn i1_to_i10_hold_in_seeds_750_to_874() {
+    run(750..875);
+}
+
+#[test]
+fn i1_to_i10_hold_in_seeds_875_to_999() {
+    run(875..1000);
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! A fake PostgreSQL server, as far as two-phase commit can tell it from a real one (the numbers
-//! are those of the list of facts in `docs/verification.md`).
+//! A fake PostgreSQL server, as far as two-phase commit can tell it from a real one.
 //!
 //! - One change is one durable commit. It survives a crash of the server.
 //! - With a standby, a change first waits in the `tail`. Until it is replicated nobody sees it and
