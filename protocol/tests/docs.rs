@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use gavel_protocol::recovery::TABLE;
+use gavel_protocol::recovery::{DamageKind, TABLE};
 
 const DOCS: &str = include_str!("../../docs/protocol.md");
 
@@ -40,5 +40,19 @@ fn every_rule_is_documented_with_its_tests() {
         let text = text.split("\n### ").next().unwrap_or_default();
         assert!(text.contains("Code: "), "R{rule}");
         assert!(text.contains(&format!("Tests: `r{rule}_`")), "R{rule}");
+    }
+}
+
+#[test]
+fn kinds_of_damage_are_spelled_as_operators_know_them() {
+    let operations = include_str!("../../docs/operations.md");
+    for (kind, spelling) in [
+        (DamageKind::LostBranch, "commit_lost"),
+        (DamageKind::AppliedButAborted, "abort_applied"),
+        (DamageKind::AppliedButUndecided, "undecided_applied"),
+        (DamageKind::AppliedButUnnamed, "unnamed_applied"),
+    ] {
+        assert_eq!(kind.as_str(), spelling, "it is stored in gavel.damage");
+        assert!(operations.contains(&format!("| `{spelling}` |")));
     }
 }

@@ -130,7 +130,7 @@ fn take(step: Step, world: &mut World, resolvers: &mut [Looked; RESOLVERS]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn i1_many_resolvers_come_to_one_end(steps in vec(step(), 0..40)) {
