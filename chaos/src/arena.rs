@@ -17,12 +17,16 @@ use crate::error::ChaosError;
 use crate::history::Recorder;
 use crate::lists;
 use crate::proxy::{Link, PgProxy};
+use crate::small_disk::SmallDisk;
 use crate::witness::Witness;
 
 /// Shards with data; one more holds only decisions.
 pub const DATA_SHARDS: usize = 2;
 /// All shards. The last one is the decisions shard.
 pub const SHARDS: usize = DATA_SHARDS + 1;
+/// The shard that can have a small disk, and its name.
+pub const SMALL_DISK_SHARD: usize = 1;
+const SMALL_DISK_NAME: &str = "beta";
 /// Coordinators.
 pub const COORDINATORS: usize = 2;
 /// Lists of each kind on each shard.
@@ -62,6 +66,9 @@ pub struct Arena {
     /// What people did behind Gavel's back.
     pub people: Mutex<People>,
     wires: Arc<Wires>,
+    /// What [`SMALL_DISK_SHARD`]'s server has its data on, if that was asked for. Dropped after
+    /// the servers.
+    pub small_disk: Option<SmallDisk>,
 }
 
 /// What people did on the servers, which the checks have to know.
@@ -143,7 +150,15 @@ impl Arena {
         folder: PathBuf,
         executable: PathBuf,
         history: PathBuf,
+        with_small_disk: bool,
     ) -> Result<Arc<Self>, ChaosError> {
+        let small_disk = with_small_disk
+            .then(|| SmallDisk::mount(&folder.join("postgres").join(SMALL_DISK_NAME)))
+            .transpose()
+            .map_err(|source| ChaosError::Write {
+                what: "a small disk".to_owned(),
+                source,
+            })?;
         let tags = (1..=u16::try_from(SHARDS).expect("few shards")).collect();
         let witness = Arc::new(Witness::new(tags));
         let wires = Arc::new(Wires::open(&witness).await.map_err(ChaosError::Proxy)?);
@@ -170,6 +185,7 @@ impl Arena {
             routes: Arc::default(),
             people: Mutex::new(people),
             wires,
+            small_disk,
         }))
     }
 

@@ -23,6 +23,7 @@ pub mod nemesis;
 pub mod proxy;
 pub mod report;
 pub mod run;
+pub mod small_disk;
 pub mod verdict;
 pub mod verify;
 pub mod witness;

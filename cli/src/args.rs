@@ -196,9 +196,9 @@ pub struct ChaosArgs {
     /// How long there are faults
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub seconds: u64,
-    /// Which faults, separated by commas [default: all]
+    /// Which faults, separated by commas; `all` for all [default: all but disk-full]
     #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = nemesis)]
-    pub nemesis: Vec<Nemesis>,
+    pub nemesis: Vec<Vec<Nemesis>>,
     /// How many clients
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clients)]
     pub clients: usize,
@@ -210,11 +210,15 @@ pub struct ChaosArgs {
     pub report: PathBuf,
 }
 
-fn nemesis(name: &str) -> Result<Nemesis, String> {
-    nemesis::by_name(name).ok_or_else(|| {
+fn nemesis(name: &str) -> Result<Vec<Nemesis>, String> {
+    if name == "all" {
+        return Ok(nemesis::ALL.to_vec());
+    }
+    let found = nemesis::by_name(name).map(|nemesis| vec![nemesis]);
+    found.ok_or_else(|| {
         let names: Vec<&str> = nemesis::ALL.iter().map(|nemesis| nemesis.name).collect();
         format!(
-            "there is none of this name; there are: {}",
+            "there is none of this name; there are: all, {}",
             names.join(", ")
         )
     })

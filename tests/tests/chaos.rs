@@ -14,7 +14,7 @@ async fn chaos_for_a_minute_breaks_no_invariant() {
     let folder = temporary_folder().expect("make a folder");
     let options = Options {
         time: Duration::from_secs(60),
-        nemeses: nemesis::ALL.to_vec(),
+        nemeses: nemesis::usual(),
         folder: folder.clone(),
         executable: gavel_binary(),
         crowd: Crowd {

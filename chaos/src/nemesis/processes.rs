@@ -99,13 +99,13 @@ impl Strikes {
         Ok(Ok(what))
     }
 
-    async fn kill(&self, roles: Vec<Role>) -> Result<(), ChaosError> {
+    pub(super) async fn kill(&self, roles: Vec<Role>) -> Result<(), ChaosError> {
         let kill =
             move |dev: &gavel_devkit::Dev| roles.iter().try_for_each(|role| Ok(dev.kill(*role)?));
         self.arena.blocking(kill).await
     }
 
-    async fn restart(&self, roles: Vec<Role>) -> Result<(), ChaosError> {
+    pub(super) async fn restart(&self, roles: Vec<Role>) -> Result<(), ChaosError> {
         let restart = move |dev: &gavel_devkit::Dev| {
             roles.iter().try_for_each(|role| Ok(dev.restart(*role)?))
         };

@@ -150,6 +150,12 @@ pub struct Passage {
 }
 
 impl Passage {
+    /// Whether home has it all to itself: no other shard is prepared.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.gid.is_none() && self.prepared.is_empty()
+    }
+
     /// Whether it ends a branch by rolling it back.
     #[must_use]
     pub fn is_rollback(&self) -> bool {

@@ -42,6 +42,7 @@ pub fn summary(report: &Report) -> Value {
     json!({
         "conclusion": report.conclusion(),
         "missed": report.missed(),
+        "skipped": skipped(report),
         "hits": hits(report),
         "rounds": rounds,
     })
@@ -60,6 +61,7 @@ fn data(report: &Report) -> Value {
     json!({
         "conclusion": report.conclusion(),
         "missed": report.missed(),
+        "skipped": skipped(report),
         "nemeses": nemeses,
         "steps": steps,
         "invariants": invariants,
@@ -71,6 +73,13 @@ fn data(report: &Report) -> Value {
 fn hits(report: &Report) -> Vec<Value> {
     let hits = report.hits().into_iter();
     hits.map(|((nemesis, step), count)| json!({"nemesis": nemesis, "step": step, "count": count}))
+        .collect()
+}
+
+fn skipped(report: &Report) -> Vec<Value> {
+    let skipped = report.skipped.iter();
+    skipped
+        .map(|(nemesis, why)| json!({"nemesis": nemesis, "why": why}))
         .collect()
 }
 
@@ -116,6 +125,7 @@ mod tests {
         };
         Report {
             nemeses: vec!["cut"],
+            skipped: vec![("clock", "no library".to_owned())],
             rounds: vec![Round {
                 seconds: 1.0,
                 blows: vec![blow],

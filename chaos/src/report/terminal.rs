@@ -38,6 +38,9 @@ impl Timeline {
     /// The lines for what has happened; none for what only changes the bottom line.
     pub fn lines(&mut self, progress: &Progress) -> Vec<String> {
         match progress {
+            Progress::Skipped { nemesis, why } => {
+                vec![format!("SKIPPED {nemesis}: {why}")]
+            }
             Progress::Round { number, of } => {
                 self.rates.clear();
                 self.last = Sample::default();
@@ -154,7 +157,9 @@ pub fn conclusion(report: &Report) -> String {
         Conclusion::Violated => format!("AN INVARIANT IS BROKEN after {hits} faults."),
         Conclusion::NotRun => {
             let missed = report.missed();
-            let why = if missed.is_empty() {
+            let why = if report.nemeses.is_empty() {
+                "no fault can be made here".to_owned()
+            } else if missed.is_empty() {
                 "something was not compared".to_owned()
             } else {
                 format!("never struck: {}", missed.join(", "))

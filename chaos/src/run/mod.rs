@@ -54,6 +54,13 @@ pub struct Options {
 /// What happens, as it happens.
 #[derive(Debug, Clone)]
 pub enum Progress {
+    /// A fault cannot be made here.
+    Skipped {
+        /// Which.
+        nemesis: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// A round begins.
     Round {
         /// Which, from 1.
@@ -84,17 +91,24 @@ pub async fn run(
     let rounds = options.time.as_secs().div_ceil(ROUND_MAX.as_secs()).max(1);
     let rounds = usize::try_from(rounds).unwrap_or(usize::MAX);
     let time = options.time / u32::try_from(rounds).unwrap_or(u32::MAX);
+    let (nemeses, skipped) = possible(&options.nemeses);
+    for (nemesis, why) in &skipped {
+        let (nemesis, why) = (*nemesis, why.clone());
+        progress(Progress::Skipped { nemesis, why });
+    }
     let mut report = Report {
-        nemeses: options.nemeses.iter().map(|nemesis| nemesis.name).collect(),
+        nemeses: nemeses.iter().map(|nemesis| nemesis.name).collect(),
+        skipped,
         rounds: Vec::new(),
     };
     // Over all rounds, so that each blow of a nemesis strikes at another of its steps.
-    let mut order = Order::new(&options.nemeses);
+    let mut order = Order::new(&nemeses);
     for number in 1..=rounds {
         progress(Progress::Round { number, of: rounds });
         let folder = options.folder.join(format!("round-{number}"));
         let round = Play {
             options,
+            small_disk: nemeses.iter().any(|nemesis| nemesis.needs_small_disk()),
             folder: &folder,
             time,
         };
@@ -114,9 +128,23 @@ pub async fn run(
     Ok(report)
 }
 
+/// Those that can be done here, and why the others cannot.
+fn possible(nemeses: &[Nemesis]) -> (Vec<Nemesis>, Vec<(&'static str, String)>) {
+    let mut possible = Vec::new();
+    let mut skipped = Vec::new();
+    for nemesis in nemeses {
+        match nemesis.obstacle() {
+            Some(why) => skipped.push((nemesis.name, why)),
+            None => possible.push(*nemesis),
+        }
+    }
+    (possible, skipped)
+}
+
 /// One round.
 struct Play<'a> {
     options: &'a Options,
+    small_disk: bool,
     folder: &'a Path,
     time: Duration,
 }
@@ -132,7 +160,8 @@ impl Play<'_> {
             self.options.executable.clone(),
             self.folder.join("history.jsonl"),
         );
-        let arena = Arena::start(self.folder.join("dev"), executable, history).await?;
+        let dev = self.folder.join("dev");
+        let arena = Arena::start(dev, executable, history, self.small_disk).await?;
         let clients = Clients::start(&arena, self.options.crowd).await?;
         let monitor = Monitor::start(&arena, clients.counts());
         warm_up(&monitor).await?;

@@ -45,6 +45,8 @@ pub struct Latency {
 pub struct Report {
     /// Names of the faults.
     pub nemeses: Vec<&'static str>,
+    /// Faults that cannot be made on this machine, and why.
+    pub skipped: Vec<(&'static str, String)>,
     /// The rounds.
     pub rounds: Vec<Round>,
 }
@@ -74,7 +76,8 @@ impl Report {
             return Conclusion::Violated;
         }
         let all_compared = verdicts.all(Verdict::holds);
-        if all_compared && self.missed().is_empty() && !self.rounds.is_empty() {
+        let is_something = !self.rounds.is_empty() && !self.nemeses.is_empty();
+        if all_compared && self.missed().is_empty() && is_something {
             Conclusion::Held
         } else {
             Conclusion::NotRun

@@ -53,9 +53,9 @@ fn options(args: &ChaosArgs, folder: &Path) -> anyhow::Result<Options> {
     Ok(Options {
         time: Duration::from_secs(args.seconds),
         nemeses: if args.nemesis.is_empty() {
-            nemesis::ALL.to_vec()
+            nemesis::usual()
         } else {
-            args.nemesis.clone()
+            args.nemesis.concat()
         },
         folder: folder.to_owned(),
         executable: std::env::current_exe().context("cannot find this very executable")?,
@@ -153,6 +153,9 @@ fn event(progress: &Progress) -> Option<serde_json::Value> {
     match progress {
         Progress::Round { number, of } => {
             Some(json!({"event": "round", "number": number, "of": of}))
+        }
+        Progress::Skipped { nemesis, why } => {
+            Some(json!({"event": "skipped", "nemesis": nemesis, "why": why}))
         }
         Progress::Ready => Some(json!({"event": "ready"})),
         Progress::Blow(blow) => Some(json!({"event": "fault", "fault": blow})),
