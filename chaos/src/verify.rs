@@ -168,8 +168,9 @@ impl Judge {
     fn wire(&mut self, arena: &Arena) {
         self.violations.extend(arena.witness.violations());
         let compared = arena.witness.compared();
-        if compared.decisions > 0 {
-            let evidence = format!("{} decisions on the wire", compared.decisions);
+        if compared.votes > 0 {
+            let (votes, decisions) = (compared.votes, compared.decisions);
+            let evidence = format!("{votes} votes beside {decisions} decisions on the wire");
             self.saw(Invariant::Unanimity, evidence);
         }
         if compared.commits > 0 {

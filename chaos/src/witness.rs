@@ -27,6 +27,7 @@ struct Seen {
     violations: Vec<Violation>,
     steps: BTreeMap<Step, u64>,
     decisions: u64,
+    votes: u64,
     commits: u64,
 }
 
@@ -54,6 +55,8 @@ enum Decision {
 pub struct Compared {
     /// Decisions to commit that were sent to a home.
     pub decisions: u64,
+    /// Prepared branches that they named.
+    pub votes: u64,
     /// COMMIT PREPARED that were sent to a shard.
     pub commits: u64,
 }
@@ -81,6 +84,7 @@ impl Witness {
             Point::Work | Point::Prepare | Point::Rollback => {}
             Point::Decide => {
                 seen.decisions += 1;
+                seen.votes += passage.prepared.len() as u64;
                 let missing = passage
                     .prepared
                     .iter()
@@ -163,6 +167,7 @@ impl Witness {
         let seen = self.seen.lock();
         Compared {
             decisions: seen.decisions,
+            votes: seen.votes,
             commits: seen.commits,
         }
     }
@@ -171,5 +176,80 @@ impl Witness {
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
         self.seen.lock().violations.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passage(shard: usize, point: Point, prepared: &[u16]) -> Passage {
+        Passage {
+            shard,
+            batch: "b".to_owned(),
+            gid: None,
+            txids: Vec::new(),
+            prepared: prepared.to_vec(),
+            backend_port: 1,
+            point,
+            calls: Vec::new(),
+        }
+    }
+
+    /// What is found if shard 0 is home and shard 1, whose tag is 2, is prepared.
+    fn found(events: &[(&str, usize, Point)]) -> String {
+        let witness = Witness::new(vec![1, 2]);
+        for (what, shard, point) in events {
+            let passage = passage(*shard, *point, &[2]);
+            match *what {
+                "sent" => witness.forwarded(&passage),
+                "done" => witness.answered(&passage, true),
+                "failed" => witness.answered(&passage, false),
+                _ => witness.delivered(&passage),
+            }
+        }
+        let violations = witness.violations();
+        let names = violations.iter().map(|each| each.invariant.to_string());
+        names.collect::<Vec<_>>().join(" ")
+    }
+
+    const VOTED: [(&str, usize, Point); 3] = [
+        ("sent", 1, Point::Prepare),
+        ("done", 1, Point::Prepare),
+        ("heard", 1, Point::Prepare),
+    ];
+
+    #[test]
+    fn the_order_of_the_protocol_passes() {
+        let decided = [("sent", 0, Point::Decide), ("done", 0, Point::Decide)];
+        let finished = [("sent", 1, Point::Commit)];
+        let all = [&VOTED[..], &decided[..], &finished[..]].concat();
+        assert_eq!(found(&all), "");
+        // The decision's answer was lost: the register knows it.
+        let unanswered = [&VOTED[..], &decided[..1], &finished[..]].concat();
+        assert_eq!(found(&unanswered), "");
+    }
+
+    #[test]
+    fn a_decision_without_a_vote_that_was_heard_is_found() {
+        assert_eq!(found(&[("sent", 0, Point::Decide)]), "I3");
+        let unheard = [&VOTED[..2], &[("sent", 0, Point::Decide)]].concat();
+        assert_eq!(found(&unheard), "I3");
+    }
+
+    #[test]
+    fn a_commit_before_or_without_the_decision_is_found() {
+        let early = [&VOTED[..], &[("sent", 1, Point::Commit)]].concat();
+        assert_eq!(found(&early), "I8");
+        let failed = [
+            &VOTED[..],
+            &[
+                ("sent", 0, Point::Decide),
+                ("failed", 0, Point::Decide),
+                ("sent", 1, Point::Commit),
+            ],
+        ]
+        .concat();
+        assert_eq!(found(&failed), "I8");
     }
 }

@@ -142,11 +142,9 @@ impl Session {
         } else if let Some(gid) = literal(sql, "ROLLBACK PREPARED ") {
             self.finish(gid, Point::Rollback);
         }
-        let named = call.params.iter().flatten().flat_map(|text| {
-            text.trim_matches(['{', '}'])
-                .split(',')
-                .filter_map(|each| each.parse::<Txid>().ok())
-        });
+        let named = call.params.iter().flatten();
+        let named =
+            named.flat_map(|text| elements(text).filter_map(|each| each.parse::<Txid>().ok()));
         self.txids.extend(named);
         self.calls.push(call);
     }
@@ -201,11 +199,14 @@ fn param(call: &Call, index: usize) -> String {
     param.unwrap_or_default()
 }
 
-/// The elements of PostgreSQL's array literal.
+/// The elements of an array literal of ids or numbers, which participants quote; or the text itself.
+fn elements(text: &str) -> impl Iterator<Item = &str> {
+    let inner = text.trim_start_matches('{').trim_end_matches('}');
+    inner.split(',').map(|each| each.trim_matches('"'))
+}
+
 fn numbers(array: &str) -> Vec<u16> {
-    let inner = array.trim_matches(['{', '}']);
-    inner
-        .split(',')
+    elements(array)
         .filter_map(|each| each.parse().ok())
         .collect()
 }
@@ -329,7 +330,16 @@ mod tests {
                 bytes,
                 "c",
                 Some(open),
-                &[BATCH, "1", "{2,3}", "{}", "{}", "{}", "{}", "local"],
+                &[
+                    BATCH,
+                    "1",
+                    "{\"2\",\"3\"}",
+                    "{\"019a9f0e-7c11-7b1e-8f5a-3d4c5b6a0001\"}",
+                    "{}",
+                    "{}",
+                    "{}",
+                    "local",
+                ],
             );
             frontend::sync(bytes);
             run(bytes, "b", None, &[]);
@@ -338,6 +348,11 @@ mod tests {
         assert_eq!(decided.len(), 2);
         assert_eq!(decided[1].point, Point::Decide);
         assert_eq!(decided[1].prepared, [2, 3]);
+        assert_eq!(
+            decided[1].txids.len(),
+            2,
+            "the batch id looks like one as well"
+        );
     }
 
     #[test]

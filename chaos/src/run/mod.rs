@@ -32,6 +32,7 @@ const ROUND_MAX: Duration = Duration::from_secs(300);
 const WARM_COMMITS: u64 = 30;
 const WARM_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LATE_MIN: Duration = Duration::from_secs(60);
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 /// What to run.
@@ -191,7 +192,8 @@ impl Play<'_> {
         })
     }
 
-    /// Strikes until the time is over. Who has not struck by then gets half as long again.
+    /// Strikes until the time is over. Who has not struck by then gets half as long again, and a
+    /// minute at least: on a busy machine a short run should take longer rather than prove nothing.
     async fn fight(
         &self,
         arena: &Arc<Arena>,
@@ -204,7 +206,7 @@ impl Play<'_> {
         let began = Instant::now();
         while !self.options.stop.is_cancelled() {
             let is_late = began.elapsed() >= self.time;
-            if is_late && (!order.someone_missed() || began.elapsed() >= self.time * 3 / 2) {
+            if is_late && (!order.someone_missed() || began.elapsed() >= self.latest()) {
                 break;
             }
             let Some((nemesis, step)) = order.next(is_late) else {
@@ -220,6 +222,10 @@ impl Play<'_> {
         }
         let seen = showing(strikes.settle(), monitor, progress).await;
         Ok((blows, seen))
+    }
+
+    fn latest(&self) -> Duration {
+        self.time + (self.time / 2).max(LATE_MIN)
     }
 
     /// Short runs have many short faults rather than one that lasts.
