@@ -132,3 +132,27 @@ fn without_a_coordinator_a_question_fails_with_the_address() {
         text(&ended.stderr)
     );
 }
+
+#[test]
+fn a_fault_that_does_not_exist_is_answered_with_those_that_do() {
+    let output = gavel(&["chaos", "--nemesis", "zombie,nobody"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = text(&output.stderr);
+    for word in [
+        "nobody",
+        "there is none of this name",
+        "all",
+        "zombie",
+        "disk-full",
+    ] {
+        assert!(message.contains(word), "`{word}` is missing in:\n{message}");
+    }
+    for (option, value) in [
+        ("--seconds", "0"),
+        ("--clients", "1"),
+        ("--clients", "many"),
+    ] {
+        let output = gavel(&["chaos", option, value]);
+        assert_eq!(output.status.code(), Some(2), "{option} {value}");
+    }
+}
