@@ -227,7 +227,11 @@ impl World {
         for shard in 0..self.shards.len() {
             self.close_stream(at, shard);
         }
-        self.coordinators[at].up = true;
+        // It starts no batch with a shard before that has told it who it is.
+        let known = self.shards.iter().map(|shard| shard.incarnation).collect();
+        let coordinator = &mut self.coordinators[at];
+        coordinator.known = known;
+        coordinator.up = true;
         self.settle_streams();
     }
 
