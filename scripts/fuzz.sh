@@ -18,10 +18,10 @@ die() {
 
 main() {
     check_tools
-    local targets=("$@") target
-    [ "$#" -gt 0 ] || mapfile -t targets < <(list_targets)
-    for target in "${targets[@]}"; do
-        run_target "$target"
+    [ "$#" -gt 0 ] || set -- targets/*.rs
+    local target
+    for target in "$@"; do
+        run_target "$(basename "$target" .rs)"
     done
 }
 
@@ -31,8 +31,6 @@ check_tools() {
     [ "$SANITIZER" = none ] || rustup toolchain list | grep -q '^nightly' ||
         die "FUZZ_SANITIZER=$SANITIZER needs a nightly toolchain: rustup toolchain install nightly"
 }
-
-list_targets() { basename --suffix=.rs targets/*.rs; }
 
 run_target() {
     local target=$1 dictionary=dictionaries/$1.dict
