@@ -89,7 +89,7 @@ crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
 	@scripts/setup.sh test
 	@for round in $$(seq 1 $(CRASH_LOOP_TIMES)); do \
 	    echo "crash-loop: round $$round of $(CRASH_LOOP_TIMES)"; \
-	    $(CARGO) nextest run --locked --workspace $(feature_flag) --no-capture \
+	    $(CARGO) nextest run --locked --workspace $(feature_flag) --success-output immediate \
 	        -E 'package(gavel-tests) & test(crash)' || exit 1; \
 	done
 
