@@ -1,4 +1,4 @@
-//! Makes a data folder: by `initdb`, or by copying one made earlier.
+//! Makes a data folder: by `initdb`, by copying one made earlier, or as a standby of a server.
 //!
 //! The folder grows under another name and is renamed when it is complete, so a half-made one is
 //! never mistaken for data. The cached template belongs to one user of this machine, is readable by
@@ -18,7 +18,7 @@ use crate::binaries::Binaries;
 use crate::folder::{Folder, write_secret};
 use crate::server::SUPERUSER;
 use crate::settings::INCLUDE_LINE;
-use crate::{Error, Options};
+use crate::{Error, Options, Server};
 
 const TEMPLATE_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -48,6 +48,40 @@ pub(crate) fn ensure(
         from_template(folder, binaries, account)?;
     }
     append_include(&unfinished)?;
+    complete(folder)
+}
+
+/// Copies the data of a server that runs. What is copied follows that server when it starts, under
+/// that name, by a slot of that name.
+pub(crate) fn copy_server(
+    folder: &Folder,
+    binaries: &Binaries,
+    account: &Account,
+    (primary, name): (&Server, &str),
+) -> Result<(), Error> {
+    let data = folder.unfinished_data();
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&data)
+        .map_err(Error::io("create", &data))?;
+    account.take_over(&data)?;
+    write_secret(&folder.password_file(), primary.password())?;
+    let from = format!(
+        "host=127.0.0.1 port={} user={SUPERUSER} application_name={name}",
+        primary.port()
+    );
+    let mut command = account.command(&binaries.program("pg_basebackup"));
+    command.env("PGPASSWORD", primary.password());
+    command.arg("-D").arg(&data).args(["-d", &from]);
+    command.args(["--create-slot", "--slot", name, "--write-recovery-conf"]);
+    // Its owner may lose it in a power cut: it is only a copy.
+    run(command.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"]))?;
+    complete(folder)
+}
+
+/// The data folder appears, complete.
+fn complete(folder: &Folder) -> Result<(), Error> {
+    let unfinished = folder.unfinished_data();
     fs::rename(&unfinished, folder.data()).map_err(Error::io("rename", &unfinished))?;
     let synced = File::open(folder.root()).and_then(|root| root.sync_all());
     synced.map_err(Error::io("sync", folder.root()))

@@ -75,6 +75,20 @@ pub enum Error {
         /// How long this waited.
         seconds: u64,
     },
+    /// A standby does not follow its primary, or does not take its place.
+    #[error("standby `{standby}`: {what} within {seconds} s; the end of {} says:\n{log}", .log_path.display())]
+    NotReplicating {
+        /// The standby.
+        standby: String,
+        /// What does not happen.
+        what: &'static str,
+        /// How long this waited.
+        seconds: u64,
+        /// Where the whole log is.
+        log_path: PathBuf,
+        /// Its last lines.
+        log: String,
+    },
     /// The call needs a running server.
     #[error("PostgreSQL server `{name}` is not running")]
     NotRunning {

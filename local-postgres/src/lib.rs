@@ -2,7 +2,8 @@
 //!
 //! # Purpose
 //! One [`Server`] is one PostgreSQL data folder and the processes that serve it; a [`Cluster`] is
-//! several of them under one folder. Servers listen on 127.0.0.1 and a Unix socket only, ask for a
+//! several of them under one folder. A server can have standbys ([`Server::standby`]), which follow
+//! it by streaming replication and can be promoted. Servers listen on 127.0.0.1 and a Unix socket only, ask for a
 //! password (scram-sha-256), and keep `fsync` on unless told otherwise.
 //!
 //! # Invariants
@@ -45,6 +46,7 @@ mod process;
 mod server;
 mod settings;
 mod sql;
+mod standby;
 mod watchdog;
 
 pub use binaries::{Binaries, OLDEST_MAJOR_VERSION};

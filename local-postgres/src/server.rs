@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,6 +54,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where the data of a new folder comes from.
+pub(crate) enum Origin<'a> {
+    /// It begins empty.
+    Own,
+    /// It is a copy of this server, and follows it.
+    CopyOf(&'a Server),
+}
+
 /// Why one attempt to start failed, as far as it decides what to do next.
 enum Attempt {
     PortTaken,
@@ -70,7 +78,7 @@ impl Server {
     /// No usable PostgreSQL, a folder that is in use or out of reach, a taken port, or a server that
     /// does not start; see [`Error`].
     pub fn create_or_open(folder: &Path, options: Options) -> Result<Self, Error> {
-        Self::open(folder, options, None)
+        Self::open(folder, options, None, Origin::Own)
     }
 
     /// As [`Server::create_or_open`] in a new temporary folder that is removed on drop.
@@ -85,15 +93,26 @@ impl Server {
             .tempdir();
         let temporary = made.map_err(Error::io("create a folder in", &parent))?;
         let path = temporary.path().to_path_buf();
-        Self::open(&path, options, Some(temporary))
+        Self::open(&path, options, Some(temporary), Origin::Own)
     }
 
-    fn open(path: &Path, options: Options, temporary: Option<TempDir>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        path: &Path,
+        options: Options,
+        temporary: Option<TempDir>,
+        origin: Origin<'_>,
+    ) -> Result<Self, Error> {
         check_name(&options.name)?;
         let (binaries, account) = (Binaries::find()?, Account::current()?);
         let folder = Folder::open(path, &account)?;
         end_leftover(&folder, &options.name)?;
-        data::ensure(&folder, &binaries, &account, &options)?;
+        match origin {
+            Origin::Own => data::ensure(&folder, &binaries, &account, &options)?,
+            Origin::CopyOf(primary) => {
+                let from = (primary, options.name.as_str());
+                data::copy_server(&folder, &binaries, &account, from)?;
+            }
+        }
         let port_is_new = options.port.is_none() && folder.saved_port().is_none();
         let port = folder.settle_port(options.port)?;
         let watchdog = Watchdog::start(&account, &folder.data())?;
@@ -140,6 +159,20 @@ impl Server {
     #[must_use]
     pub fn socket_folder(&self) -> &Path {
         self.folder.sockets()
+    }
+
+    /// How this server was set up.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn password(&self) -> &str {
+        &self.password.0
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.folder.log()
     }
 
     /// The installed PostgreSQL that this server runs.
