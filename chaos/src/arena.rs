@@ -17,6 +17,7 @@ use crate::error::ChaosError;
 use crate::history::Recorder;
 use crate::lists;
 use crate::proxy::{Link, PgProxy};
+use crate::replicas::Replicas;
 use crate::small_disk::SmallDisk;
 use crate::witness::Witness;
 
@@ -66,9 +67,20 @@ pub struct Arena {
     /// What people did behind Gavel's back.
     pub people: Mutex<People>,
     wires: Arc<Wires>,
+    /// Standbys, and which servers are primaries. Dropped after the deployment.
+    pub replicas: Replicas,
     /// What [`SMALL_DISK_SHARD`]'s server has its data on, if that was asked for. Dropped after
     /// the servers.
     pub small_disk: Option<SmallDisk>,
+}
+
+/// What some faults need of the deployment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Needs {
+    /// The server of [`SMALL_DISK_SHARD`] has a disk that can be filled.
+    pub small_disk: bool,
+    /// Every server has a synchronous standby.
+    pub standbys: bool,
 }
 
 /// What people did on the servers, which the checks have to know.
@@ -150,9 +162,10 @@ impl Arena {
         folder: PathBuf,
         executable: PathBuf,
         history: PathBuf,
-        with_small_disk: bool,
+        needs: Needs,
     ) -> Result<Arc<Self>, ChaosError> {
-        let small_disk = with_small_disk
+        let small_disk = needs
+            .small_disk
             .then(|| SmallDisk::mount(&folder.join("postgres").join(SMALL_DISK_NAME)))
             .transpose()
             .map_err(|source| ChaosError::Write {
@@ -178,15 +191,20 @@ impl Arena {
             damaged: BTreeSet::new(),
             foreign: FOREIGN.iter().map(|gid| (*gid).to_owned()).collect(),
         };
-        Ok(Arc::new(Self {
+        let arena = Arc::new(Self {
             dev,
             witness,
             recorder,
             routes: Arc::default(),
             people: Mutex::new(people),
             wires,
+            replicas: Replicas::none(SHARDS),
             small_disk,
-        }))
+        });
+        if needs.standbys {
+            arena.add_standbys().await?;
+        }
+        Ok(arena)
     }
 
     /// A client of these coordinators, through their proxies.
@@ -209,8 +227,8 @@ impl Arena {
     /// # Errors
     /// The server does not answer.
     pub async fn superuser(&self, shard: usize) -> Result<tokio_postgres::Client, ChaosError> {
-        let url = self.dev.superuser_url(shard);
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+        let url = self.superuser_url(shard);
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
     }
@@ -258,12 +276,16 @@ impl Arena {
     /// Something does not come back.
     pub async fn heal(self: &Arc<Self>) -> Result<(), ChaosError> {
         self.heal_wires();
-        self.blocking(|dev| {
-            for server in dev.servers() {
+        self.on_primaries(|servers| {
+            for server in servers {
                 server.resume();
                 server.start()?;
                 server.wait_ready()?;
             }
+            Ok(())
+        })
+        .await?;
+        self.blocking(|dev| {
             let participants = (0..SHARDS).map(Role::Participant);
             for role in participants.chain((0..COORDINATORS).map(Role::Coordinator)) {
                 // What is down cannot be resumed, and is started right after.
@@ -332,7 +354,7 @@ fn port(url: &str) -> u16 {
         .expect("the development kit's URLs have ports")
 }
 
-fn with_port(url: &str, port: u16) -> String {
+pub(crate) fn with_port(url: &str, port: u16) -> String {
     let (start, rest) = url.rsplit_once(':').unwrap_or_default();
     let path = rest.split_once('/').map_or("", |(_, path)| path);
     format!("{start}:{port}/{path}")

@@ -124,8 +124,8 @@ async fn watch(arena: Arc<Arena>, shard: usize, seen: Arc<Mutex<Seen>>) {
     let mut session: Option<Client> = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let url = arena.dev.superuser_url(shard);
-        let looked = tokio::time::timeout(ASK_LIMIT, look(&mut session, url)).await;
+        let url = arena.superuser_url(shard);
+        let looked = tokio::time::timeout(ASK_LIMIT, look(&mut session, &url)).await;
         match looked {
             Ok(Some(gids)) => seen.lock().note(shard, gids),
             Ok(None) | Err(_) => session = None,

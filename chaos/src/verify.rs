@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use gavel_client::Status;
 use gavel_protocol::Txid;
-use local_postgres::Server;
 
 use crate::arena::{Arena, BANK, DATA_SHARDS, People};
 use crate::bank::{self, Books, DATABASE, Mark, Recorded, Statement, TxidOutcome};
 use crate::error::ChaosError;
 use crate::history::{Action, Event, Leg, Phase, Told, Workload};
 use crate::lists;
+use crate::replicas::Primary;
 use crate::verdict::{Invariant, Verdict, Violation};
 use crate::workload::{final_reads, shard_of};
 
@@ -59,7 +59,7 @@ pub async fn verdicts(
     let statuses = statuses(arena, &unanswered).await?;
     let judged = Arc::clone(arena);
     let judging = tokio::task::spawn_blocking(move || {
-        let servers = judged.dev.servers();
+        let servers = &judged.primaries();
         let mut judge = Judge::default();
         let people = judged.people.lock().clone();
         judge.books(servers, &told, &statuses, &people)?;
@@ -84,7 +84,7 @@ struct Judge {
 impl Judge {
     fn books(
         &mut self,
-        servers: &[Server],
+        servers: &[Primary<'_>],
         told: &[Statement],
         statuses: &BTreeMap<Txid, TxidOutcome>,
         people: &People,
@@ -154,7 +154,7 @@ impl Judge {
         Ok(())
     }
 
-    fn ledger(&mut self, servers: &[Server], people: &People) -> Result<(), ChaosError> {
+    fn ledger(&mut self, servers: &[Primary<'_>], people: &People) -> Result<(), ChaosError> {
         let compared = ledger::compare(servers, &people.damaged)?;
         self.violations.extend(compared.violations);
         let (commits, branches) = (compared.commits, compared.branches);

@@ -1,5 +1,6 @@
 //! What the servers say about the bank.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use gavel_protocol::Txid;
@@ -41,10 +42,13 @@ impl Books {
     ///
     /// # Errors
     /// A server cannot be asked.
-    pub fn read(servers: &[Server], bank: Bank) -> Result<Self, local_postgres::Error> {
+    pub fn read(
+        servers: &[impl Borrow<Server>],
+        bank: Bank,
+    ) -> Result<Self, local_postgres::Error> {
         let mut books = Self::default();
         for (shard, server) in servers.iter().enumerate() {
-            books.read_server(shard, server, bank)?;
+            books.read_server(shard, server.borrow(), bank)?;
         }
         books.marks.values_mut().for_each(|marks| marks.sort());
         Ok(books)

@@ -12,6 +12,7 @@
 
 mod aim;
 mod clock;
+mod failover;
 mod needs;
 mod people;
 mod processes;
@@ -131,6 +132,7 @@ impl Strikes {
             Deed::FewDescriptors => self.few_descriptors(step).await,
             Deed::Clock => self.clock(step).await,
             Deed::DiskFull => self.disk_full(step).await,
+            Deed::FailOver => self.fail_over(step).await,
         }
     }
 }

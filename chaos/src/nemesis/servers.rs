@@ -106,7 +106,7 @@ impl Strikes {
         work: impl FnOnce(&Server) -> Result<T, ChaosError> + Send + 'static,
     ) -> Result<T, ChaosError> {
         self.arena
-            .blocking(move |dev| work(&dev.servers()[shard]))
+            .on_primaries(move |servers| work(&servers[shard]))
             .await
     }
 

@@ -46,6 +46,7 @@ pub(super) enum Deed {
     FewDescriptors,
     Clock,
     DiskFull,
+    FailOver,
 }
 
 /// What a fault breaks.
@@ -88,6 +89,11 @@ impl Nemesis {
         self.deed == Deed::DiskFull
     }
 
+    /// Whether it needs standbys.
+    pub(crate) fn needs_standbys(self) -> bool {
+        self.deed == Deed::FailOver
+    }
+
     /// What it breaks.
     #[must_use]
     pub fn kind(self) -> Kind {
@@ -107,7 +113,8 @@ impl Nemesis {
             | Deed::TerminateBackend
             | Deed::ByHand
             | Deed::NoSlots
-            | Deed::DiskFull => Kind::Server,
+            | Deed::DiskFull
+            | Deed::FailOver => Kind::Server,
             Deed::Cut
             | Deed::Delay
             | Deed::Zombie
@@ -301,13 +308,22 @@ pub const ALL: &[Nemesis] = &[
         &[Work],
         "a server's disk is full",
     ),
+    nemesis(
+        "failover",
+        Deed::FailOver,
+        AT_THE_SERVER,
+        "kill -9 of a server that never comes back; its synchronous standby is promoted and takes its place",
+    ),
 ];
 
 /// Those that run if nobody chooses: all that touch nothing but the run's own processes and folder.
-/// A small disk is mounted, which only somebody who asks for it should see.
+/// A small disk is mounted, which only somebody who asks for it should see. Standbys double the
+/// servers, and every commit waits for them: a short run would have less to strike.
 #[must_use]
 pub fn usual() -> Vec<Nemesis> {
-    let usual = ALL.iter().filter(|nemesis| !nemesis.needs_small_disk());
+    let usual = ALL
+        .iter()
+        .filter(|nemesis| !nemesis.needs_small_disk() && !nemesis.needs_standbys());
     usual.copied().collect()
 }
 

@@ -69,7 +69,7 @@ impl Strikes {
         } else {
             caught.release();
         }
-        let url = arena.dev.database_url(passage.shard).to_owned();
+        let url = arena.database_url(passage.shard);
         self.background.spawn(async move {
             // Refused by the branch row, the register or the gid that is gone; or, if the original
             // was lost, executed in its place. The books tell which of them was wrong.

@@ -33,9 +33,9 @@ async fn rest(arena: &Arc<Arena>) -> Result<Option<Duration>, ChaosError> {
     let began = Instant::now();
     while began.elapsed() < RESOLVED_WITHIN {
         let prepared = arena
-            .blocking(|dev| {
+            .on_primaries(|servers| {
                 let mut count = 0;
-                for server in dev.servers() {
+                for server in servers {
                     let sql = "SELECT 1 FROM pg_prepared_xacts WHERE gid LIKE 'gavel:dev:%'";
                     count += server.sql(DATABASE, sql)?.len();
                 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Needs};
 use crate::error::ChaosError;
 use crate::monitor::{Monitor, Sample};
 use crate::nemesis::{Blow, Nemesis, Strikes};
@@ -109,7 +109,7 @@ pub async fn run(
         let folder = options.folder.join(format!("round-{number}"));
         let round = Play {
             options,
-            small_disk: nemeses.iter().any(|nemesis| nemesis.needs_small_disk()),
+            needs: needs(&nemeses),
             folder: &folder,
             time,
         };
@@ -142,10 +142,17 @@ fn possible(nemeses: &[Nemesis]) -> (Vec<Nemesis>, Vec<(&'static str, String)>) 
     (possible, skipped)
 }
 
+fn needs(nemeses: &[Nemesis]) -> Needs {
+    Needs {
+        small_disk: nemeses.iter().any(|nemesis| nemesis.needs_small_disk()),
+        standbys: nemeses.iter().any(|nemesis| nemesis.needs_standbys()),
+    }
+}
+
 /// One round.
 struct Play<'a> {
     options: &'a Options,
-    small_disk: bool,
+    needs: Needs,
     folder: &'a Path,
     time: Duration,
 }
@@ -162,7 +169,7 @@ impl Play<'_> {
             self.folder.join("history.jsonl"),
         );
         let dev = self.folder.join("dev");
-        let arena = Arena::start(dev, executable, history, self.small_disk).await?;
+        let arena = Arena::start(dev, executable, history, self.needs).await?;
         let clients = Clients::start(&arena, self.options.crowd).await?;
         let monitor = Monitor::start(&arena, clients.counts());
         warm_up(&monitor).await?;

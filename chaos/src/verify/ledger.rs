@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gavel_protocol::Txid;
-use local_postgres::Server;
 
 use crate::bank::{DATABASE, TxidOutcome};
 use crate::error::ChaosError;
+use crate::replicas::Primary;
 use crate::verdict::{Invariant, Violation};
 
 /// What was compared, and what is wrong.
@@ -17,7 +17,7 @@ pub(super) struct Compared {
 }
 
 /// The recorded outcome of every txid.
-pub(super) fn outcomes(servers: &[Server]) -> Result<Vec<(Txid, TxidOutcome)>, ChaosError> {
+pub(super) fn outcomes(servers: &[Primary<'_>]) -> Result<Vec<(Txid, TxidOutcome)>, ChaosError> {
     let mut outcomes = Vec::new();
     for server in servers {
         for row in server.sql(DATABASE, "SELECT txid, outcome FROM gavel.transaction")? {
@@ -35,7 +35,7 @@ pub(super) fn outcomes(servers: &[Server]) -> Result<Vec<(Txid, TxidOutcome)>, C
 /// Compares in both directions: every branch that was applied has a decision that names it, and
 /// every decision to commit has all of its branches. The batches in `known` are broken already.
 pub(super) fn compare(
-    servers: &[Server],
+    servers: &[Primary<'_>],
     known: &BTreeSet<String>,
 ) -> Result<Compared, ChaosError> {
     let mut decided: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use gavel_client::{Committed, Interactive, Outcome, Rows, params};
 use gavel_protocol::Isolation;
-use local_postgres::Server;
 use rand::Rng;
 use rand::seq::IteratorRandom;
 
@@ -15,6 +14,7 @@ use crate::bank::DATABASE;
 use crate::error::ChaosError;
 use crate::history::{Action, Event, MicroOp, Phase, Told, Workload};
 use crate::lists::{APPEND, READ_LOCKED, READ_PLAIN};
+use crate::replicas::Primary;
 
 /// First of the lists of the locked workload on each shard.
 pub const LOCKED_FIRST: i64 = 0;
@@ -211,7 +211,7 @@ fn never_sent() -> Told {
 ///
 /// # Errors
 /// A server cannot be asked.
-pub fn final_reads(servers: &[Server], events: &mut Vec<Event>) -> Result<(), ChaosError> {
+pub fn final_reads(servers: &[Primary<'_>], events: &mut Vec<Event>) -> Result<(), ChaosError> {
     let mut last = events.last().cloned();
     for workload in [Workload::ListsLocked, Workload::ListsPlain] {
         let mut ops = Vec::new();
