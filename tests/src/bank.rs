@@ -4,6 +4,8 @@
 //! transaction's marks are on all of its shards or on none (I1), and every balance equals its
 //! initial value plus its marks (I5).
 
+use std::borrow::Borrow;
+
 use gavel_chaos::bank::{Bank, MARK, UPDATE};
 use gavel_protocol::{BranchWork, Guard, ShardTag, Statement, Transaction, Txid};
 use local_postgres::Server;
@@ -72,7 +74,7 @@ pub fn transfer(
 }
 
 /// The books of all servers, read directly.
-pub fn read_books(servers: &[Server]) -> Books {
+pub fn read_books(servers: &[impl Borrow<Server>]) -> Books {
     Books::read(servers, BANK).expect("read the books")
 }
 

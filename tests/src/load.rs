@@ -75,16 +75,21 @@ impl Load {
     /// Waits until the clients have been told of `count` commits; panics after `limit`.
     pub async fn wait_committed(&self, count: usize, limit: Duration) {
         let reached = async {
-            while self.committed.load(Ordering::Relaxed) < count {
+            while self.committed() < count {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let waited = tokio::time::timeout(limit, reached).await;
-        let committed = self.committed.load(Ordering::Relaxed);
+        let committed = self.committed();
         assert!(
             waited.is_ok(),
             "{committed} commits instead of {count} within {limit:?}"
         );
+    }
+
+    /// How many commits the clients have been told of.
+    pub fn committed(&self) -> usize {
+        self.committed.load(Ordering::Relaxed)
     }
 
     /// Lets every client finish its transfer, and collects what they were told.
