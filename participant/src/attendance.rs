@@ -5,19 +5,23 @@
 //! Invariants:
 //! - "Closed" means that this process saw the driver's last attendance end. A driver that never
 //!   attended here is unknown, and unknown proves nothing.
+//! - A branch that has been rolled back here is over: nobody attends to what may still
+//!   be prepared under its name, by a message or a PREPARE that was late.
 //! - Nothing here decides what happens to a branch, so losing all of it (a restart) is safe.
 //! - Bounded: notes are forgotten when their branch is finished, or when scans have not seen it
-//!   for [`NOTE_KEPT`]; closed drivers are remembered up to [`CLOSED_MAX`].
+//!   for [`NOTE_KEPT`]; closed drivers are remembered up to [`CLOSED_MAX`], branches that are over
+//!   up to [`OVER_MAX`].
 //!
 //! Failure model: a coordinator that dies without closing its stream is noticed by the
 //! transport's keepalives, or by the branch's age.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gavel_protocol::branch::DriverSeen;
-use gavel_protocol::{DriverId, Gid};
+use gavel_protocol::{BatchId, DriverId, Gid, Refusal, RefusalCode};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -29,6 +33,10 @@ pub const NOTE_KEPT: Duration = Duration::from_secs(60);
 
 /// How many closed drivers are remembered. One coordinator process is one or few drivers.
 pub const CLOSED_MAX: usize = 1024;
+
+/// How many branches that are over are remembered: those of minutes, unless hardly anything
+/// commits. What is forgotten is resolved as if it had never been known, only later.
+pub const OVER_MAX: usize = 16_384;
 
 /// The attendance book of one participant. Cheap to clone.
 #[derive(Clone, Default)]
@@ -44,9 +52,15 @@ struct Shared {
 #[derive(Default)]
 struct Book {
     attending: HashMap<DriverId, usize>,
-    closed: HashSet<DriverId>,
-    closed_in_order: VecDeque<DriverId>,
+    closed: Recent<DriverId>,
+    over: Recent<BatchId>,
     notes: HashMap<Gid, Note>,
+}
+
+/// A set that forgets the oldest of its entries when there are too many.
+struct Recent<T> {
+    entries: HashSet<T>,
+    in_order: VecDeque<T>,
 }
 
 struct Note {
@@ -66,12 +80,30 @@ impl Drivers {
 
     /// Notes whose branch `gid` is. Call it before PREPARE is sent, so that no scan sees the gid
     /// unnoted.
-    pub fn note_prepared(&self, gid: Gid, driver: DriverId) {
+    ///
+    /// # Errors
+    /// If the branch is over: it must not be prepared.
+    pub fn begin(&self, gid: Gid, driver: DriverId) -> Result<(), Refusal> {
         let since = Instant::now();
-        self.0.book.lock().notes.insert(gid, Note { driver, since });
+        let mut book = self.0.book.lock();
+        if book.over.contains(&gid.batch) {
+            return Err(Refusal::new(
+                RefusalCode::OutOfSequence,
+                "the branch was rolled back before this message came",
+            ));
+        }
+        book.notes.insert(gid, Note { driver, since });
+        Ok(())
     }
 
-    /// Forgets a branch that is not prepared (any more).
+    /// The branch was rolled back; there may have been nothing yet to roll back.
+    pub fn end(&self, gid: &Gid) {
+        let mut book = self.0.book.lock();
+        book.notes.remove(gid);
+        book.over.insert(gid.batch, OVER_MAX);
+    }
+
+    /// Forgets a branch that is not prepared any more.
     pub fn forget(&self, gid: &Gid) {
         self.0.book.lock().notes.remove(gid);
     }
@@ -79,6 +111,9 @@ impl Drivers {
     /// What is known of the driver of `gid`.
     pub fn driver_of(&self, gid: &Gid) -> DriverSeen {
         let book = self.0.book.lock();
+        if book.over.contains(&gid.batch) {
+            return DriverSeen::Closed;
+        }
         match book.notes.get(gid) {
             None => DriverSeen::Unknown,
             Some(note) if book.attending.contains_key(&note.driver) => DriverSeen::Attending,
@@ -139,21 +174,40 @@ impl Book {
             return false;
         }
         self.attending.remove(&driver);
-        if self.closed.insert(driver) {
-            self.closed_in_order.push_back(driver);
-        }
-        if self.closed_in_order.len() > CLOSED_MAX
-            && let Some(oldest) = self.closed_in_order.pop_front()
-        {
-            self.closed.remove(&oldest);
-        }
+        self.closed.insert(driver, CLOSED_MAX);
         true
+    }
+}
+
+impl<T: Copy + Eq + Hash> Recent<T> {
+    fn contains(&self, entry: &T) -> bool {
+        self.entries.contains(entry)
+    }
+
+    fn insert(&mut self, entry: T, max: usize) {
+        if self.entries.insert(entry) {
+            self.in_order.push_back(entry);
+        }
+        if self.in_order.len() > max
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self {
+            entries: HashSet::new(),
+            in_order: VecDeque::new(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use gavel_protocol::{BatchId, Incarnation, ShardTag};
+    use gavel_protocol::{Incarnation, ShardTag};
     use uuid::Uuid;
 
     use super::*;
@@ -175,7 +229,7 @@ mod tests {
     #[test]
     fn r15_a_driver_is_closed_only_when_its_last_attendance_ends() {
         let drivers = Drivers::default();
-        drivers.note_prepared(gid(1, 1), driver(1));
+        drivers.begin(gid(1, 1), driver(1)).expect("new");
         assert_eq!(drivers.driver_of(&gid(1, 1)), DriverSeen::Unknown);
         let first = drivers.attend(driver(1));
         let second = drivers.attend(driver(1));
@@ -188,12 +242,36 @@ mod tests {
         assert_eq!(drivers.driver_of(&gid(1, 1)), DriverSeen::Attending);
     }
 
+    /// A zombie: the message is late, or it is in time and its PREPARE is late.
     #[test]
-    fn closed_drivers_do_not_pile_up() {
+    fn r15_nobody_attends_to_a_branch_that_is_over() {
+        let drivers = Drivers::default();
+        let _attends = drivers.attend(driver(1));
+        drivers.begin(gid(1, 1), driver(1)).expect("new");
+        assert_eq!(drivers.driver_of(&gid(1, 1)), DriverSeen::Attending);
+        drivers.end(&gid(1, 1));
+        assert_eq!(drivers.driver_of(&gid(1, 1)), DriverSeen::Closed);
+        let late = drivers.begin(gid(1, 1), driver(1)).expect_err("over");
+        assert_eq!(late.code, RefusalCode::OutOfSequence);
+        assert_eq!(drivers.driver_of(&gid(1, 1)), DriverSeen::Closed);
+        drivers.begin(gid(1, 2), driver(1)).expect("another");
+        assert_eq!(drivers.driver_of(&gid(1, 2)), DriverSeen::Attending);
+    }
+
+    #[test]
+    fn what_is_over_does_not_pile_up() {
         let drivers = Drivers::default();
         for number in 0..(CLOSED_MAX as u128 + 10) {
             drop(drivers.attend(driver(number)));
         }
-        assert_eq!(drivers.0.book.lock().closed.len(), CLOSED_MAX);
+        let mut branch = gid(1, 1);
+        for number in 0..(OVER_MAX as u128 + 10) {
+            branch.batch = BatchId::mint(1, number.to_be_bytes());
+            drivers.end(&branch);
+        }
+        let book = drivers.0.book.lock();
+        assert_eq!(book.closed.entries.len(), CLOSED_MAX);
+        assert_eq!(book.over.entries.len(), OVER_MAX);
+        assert_eq!(book.over.in_order.len(), OVER_MAX);
     }
 }

@@ -183,7 +183,9 @@ impl<'a> Auditor<'a> {
         };
         let answers = register.look_up_decisions(batches.clone()).await;
         for (batch, answer) in batches.into_iter().zip(answers) {
-            if let RegisterAnswer::Unreachable { detail } = &answer {
+            if let RegisterAnswer::Unreachable { detail }
+            | RegisterAnswer::OtherIncarnation { detail } = &answer
+            {
                 self.not_audited(shard, format!("its home {home}: {detail}"));
                 continue;
             }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gavel_protocol::message::{
-    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, Finished,
-    InDoubtBranch, Prepare, PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer, Retention,
-    SessionExecute, SessionOpen, SessionStep, ShardIdentity, StatusAnswer, Vote,
+    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, FinishKind, Finished,
+    InDoubtBranch, NoVote, Prepare, PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer,
+    Retention, SessionExecute, SessionOpen, SessionStep, ShardIdentity, StatusAnswer, Vote,
 };
 use gavel_protocol::{
     Access, BatchId, DeploymentName, DriverId, Gid, Incarnation, Limits, Principal, Refusal,
@@ -239,12 +239,14 @@ impl Participant for LocalParticipant {
         let (shard, drivers) = (self.0.shard.clone(), self.0.drivers.clone());
         let work = async move {
             let writes = message.access == Access::ReadWrite;
-            if writes {
-                // Before PREPARE, so that no scan sees the gid unnoted.
-                drivers.note_prepared(message.gid.clone(), message.driver);
+            if !writes {
+                return prepare::prepare(&shard, &message).await;
+            }
+            if let Err(refusal) = drivers.begin(message.gid.clone(), message.driver) {
+                return prepare::no_vote(NoVote::Refused(refusal));
             }
             let answer = prepare::prepare(&shard, &message).await;
-            if writes && matches!(answer.vote, Vote::No(_)) {
+            if matches!(answer.vote, Vote::No(_)) {
                 drivers.forget(&message.gid);
             }
             answer
@@ -276,8 +278,10 @@ impl Participant for LocalParticipant {
         let work = async move {
             let finished = finish::finish(&shard, &branches).await;
             for (branch, finished) in branches.iter().zip(&finished) {
-                if *finished == Finished::Done {
-                    drivers.forget(&branch.gid);
+                match (finished, branch.kind) {
+                    (Finished::Done, FinishKind::Commit) => drivers.forget(&branch.gid),
+                    (Finished::Done, FinishKind::Rollback) => drivers.end(&branch.gid),
+                    (Finished::Busy | Finished::Damaged { .. } | Finished::Unknown { .. }, _) => {}
                 }
             }
             finished
@@ -326,8 +330,10 @@ impl Participant for LocalParticipant {
     async fn session_open(&self, open: SessionOpen, is_home: bool) -> SessionStep {
         let inner = self.0.clone();
         let work = async move {
-            inner.drivers.note_prepared(open.gid.clone(), open.driver);
             let gid = open.gid.clone();
+            if let Err(refusal) = inner.drivers.begin(gid.clone(), open.driver) {
+                return SessionStep::Lost(refusal);
+            }
             let step = inner.sessions.open(&inner.shard, open, is_home).await;
             if step != SessionStep::Done {
                 inner.drivers.forget(&gid);

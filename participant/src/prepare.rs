@@ -72,7 +72,8 @@ pub(crate) async fn prepare_open(
     branch.prepare_transaction(executed).await.vote
 }
 
-fn no_vote(why: NoVote) -> PrepareAnswer {
+/// An answer of a branch that is not prepared.
+pub(crate) fn no_vote(why: NoVote) -> PrepareAnswer {
     PrepareAnswer {
         vote: Vote::No(why),
         results: Vec::new(),

@@ -7,9 +7,10 @@
 //!   snapshot of its own, so it sees the row that made the insert do nothing. The insert waits
 //!   for a decide in flight (facts 17), at most `resolve_lock_timeout_ms` at a time.
 //! - No decision leaves this module before a barrier on the session that read it (R6).
-//! - Another incarnation is never "no row" (R13): it is unreachable, with an alarm.
+//! - Another incarnation is never "no row" (R13): it is an answer of its own, with an alarm, and
+//!   only the database gives it.
 //!
-//! Failure model: whatever goes wrong is [`RegisterAnswer::Unreachable`], which proves nothing.
+//! Failure model: whatever else goes wrong is [`RegisterAnswer::Unreachable`], which proves nothing.
 //! Dying between insert and select leaves an abort row, which is what the next resolver reads.
 
 use gavel_protocol::message::{BranchRow, DecisionRow, RegisterAnswer};
@@ -103,7 +104,9 @@ fn refused(batch: BatchId, error: &ServiceError) -> RegisterAnswer {
         Some(code::INCARNATION) => {
             let detail = error.detail();
             tracing::error!(%batch, detail, "home is in another incarnation than the branch names");
-            format!("home is in another incarnation: {detail}")
+            return RegisterAnswer::OtherIncarnation {
+                detail: format!("home is in another incarnation: {detail}"),
+            };
         }
         Some(code::LOCK_NOT_AVAILABLE) => "home is still deciding the batch".to_owned(),
         _ => error.detail(),

@@ -209,7 +209,8 @@ impl Inner {
         let home = HomeSays::about(&answer, gid.shard);
         let Some(kind) = action(home, ShardShows::Prepared).finish() else {
             let detail = match answer {
-                RegisterAnswer::Unreachable { detail } => detail,
+                RegisterAnswer::OtherIncarnation { detail }
+                | RegisterAnswer::Unreachable { detail } => detail,
                 RegisterAnswer::BelowFloor => "its decision is not kept any more".to_owned(),
                 RegisterAnswer::NoRow | RegisterAnswer::Decision(_) => "no decision yet".to_owned(),
             };

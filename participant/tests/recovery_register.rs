@@ -111,14 +111,17 @@ async fn r7_a_resolver_does_not_wait_for_ever_and_leaves_a_session_for_others() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r13_another_incarnation_is_unreachable_and_not_no_row() {
+async fn r13_another_incarnation_is_told_and_is_not_no_row() {
     let world = World::start(&["north"]).await;
     let (peers, _) = world.peers().await;
     let (home, undecided, decided) = (&peers[&NORTH], batch(), batch());
     world.decide(decided, NORTH, &[SOUTH]).await;
     for batch in [undecided, decided] {
         let answer = home.resolve(batch, Incarnation(2)).await;
-        unreachable_because(&answer, "another incarnation");
+        let RegisterAnswer::OtherIncarnation { detail } = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(detail.contains("another incarnation"), "{detail}");
     }
     assert_eq!(world.outcome(NORTH, undecided), None);
     assert_eq!(home.resolve(decided, FIRST).await, commit(&[SOUTH]));

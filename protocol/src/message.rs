@@ -253,7 +253,14 @@ pub enum RegisterAnswer {
     NoRow,
     /// Rows of that age have been dropped; nothing can be concluded.
     BelowFloor,
-    /// Home could not be asked, or is in another life (R13): wait.
+    /// Home was asked, and is in another life than the batch (R13): it will never answer for the
+    /// one in which the batch was prepared. Nothing can be concluded, now or later, unless people
+    /// bring that life back.
+    OtherIncarnation {
+        /// For people.
+        detail: String,
+    },
+    /// Home could not be asked: ask again.
     Unreachable {
         /// For people.
         detail: String,

@@ -262,7 +262,9 @@ impl HomeSays {
             RegisterAnswer::Decision(Decision::Abort) => Self::Abort,
             RegisterAnswer::NoRow => Self::NoRow,
             RegisterAnswer::BelowFloor => Self::BelowFloor,
-            RegisterAnswer::Unreachable { .. } => Self::Unreachable,
+            RegisterAnswer::OtherIncarnation { .. } | RegisterAnswer::Unreachable { .. } => {
+                Self::Unreachable
+            }
         }
     }
 }

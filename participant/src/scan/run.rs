@@ -224,6 +224,9 @@ impl Run {
         if let State::Applying { kind, .. } = before
             && is_done
         {
+            if kind == FinishKind::Rollback {
+                self.inner.parts.drivers.end(gid);
+            }
             tracing::info!(%gid, cause = tracked.cause, action = ?kind, "resolved");
         }
         for effect in effects {
@@ -344,7 +347,9 @@ fn cause(event: &Event) -> &'static str {
 
 fn detail(event: &Event) -> Option<String> {
     match event {
-        Event::Register(RegisterAnswer::Unreachable { detail })
+        Event::Register(
+            RegisterAnswer::OtherIncarnation { detail } | RegisterAnswer::Unreachable { detail },
+        )
         | Event::Finished(Finished::Unknown { detail } | Finished::Damaged { detail }) => {
             Some(detail.clone())
         }

@@ -163,6 +163,9 @@ pub fn register() -> Vec<RegisterAnswer> {
         RegisterAnswer::Decision(Decision::Commit { prepared }),
         RegisterAnswer::NoRow,
         RegisterAnswer::BelowFloor,
+        RegisterAnswer::OtherIncarnation {
+            detail: "incarnation 2".to_owned(),
+        },
     ]
 }
 

@@ -69,6 +69,10 @@ impl Batch {
             RegisterAnswer::NoRow | RegisterAnswer::Unreachable { .. } => vec![Effect::AskRegister],
             RegisterAnswer::BelowFloor => self
                 .give_up("home has dropped rows of this age: the outcome is not known".to_owned()),
+            // To ask on would keep this lane from everybody, and no answer would ever come (R13).
+            RegisterAnswer::OtherIncarnation { detail } => {
+                self.give_up(format!("the outcome is not known: {detail}"))
+            }
         }
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use gavel_protocol::Incarnation;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -157,7 +156,6 @@ impl Run {
         for client in &mut self.world.clients {
             client.stop();
         }
-        self.restart_after_restore();
         let mut repairs = Vec::new();
         self.world.repairs(&mut repairs);
         for repair in repairs {
@@ -169,18 +167,6 @@ impl Run {
                 return;
             }
             self.move_on();
-        }
-    }
-
-    /// A batch that asks a home of an earlier incarnation asks for ever, and its lane waits with it:
-    /// a restore is followed by a restart of the coordinators.
-    fn restart_after_restore(&mut self) {
-        let mut shards = self.world.shards.iter();
-        if shards.all(|shard| shard.incarnation == Incarnation(1)) {
-            return;
-        }
-        for at in 0..self.world.coordinators.len() {
-            self.play(Action::Fault(Fault::CrashCoordinator(at)));
         }
     }
 

@@ -48,6 +48,7 @@ impl From<RegisterAnswer> for wire::RegisterAnswer {
             RegisterAnswer::NoRow => Answer::NoRow(wire::Empty {}),
             RegisterAnswer::BelowFloor => Answer::BelowFloor(wire::Empty {}),
             RegisterAnswer::Unreachable { detail } => Answer::Unreachable(detail),
+            RegisterAnswer::OtherIncarnation { detail } => Answer::OtherIncarnation(detail),
         };
         Self {
             answer: Some(answer),
@@ -64,6 +65,7 @@ impl TryFrom<wire::RegisterAnswer> for RegisterAnswer {
             Answer::NoRow(wire::Empty {}) => Self::NoRow,
             Answer::BelowFloor(wire::Empty {}) => Self::BelowFloor,
             Answer::Unreachable(detail) => Self::Unreachable { detail },
+            Answer::OtherIncarnation(detail) => Self::OtherIncarnation { detail },
         })
     }
 }

@@ -293,6 +293,7 @@ pub fn register_answer() -> impl Strategy<Value = RegisterAnswer> {
         Just(RegisterAnswer::NoRow),
         Just(RegisterAnswer::BelowFloor),
         text().prop_map(|detail| RegisterAnswer::Unreachable { detail }),
+        text().prop_map(|detail| RegisterAnswer::OtherIncarnation { detail }),
     ]
 }
 

@@ -271,6 +271,21 @@ fn r14_below_the_floor_nobody_knows_and_nothing_is_done() {
     assert_eq!(batch.on(register(Decision::Abort)), []);
 }
 
+/// It would ask for ever, and keep its lane from everybody.
+#[test]
+fn r13_a_home_in_another_life_is_not_waited_for() {
+    let mut batch = resolving();
+    let answer = RegisterAnswer::OtherIncarnation {
+        detail: "home is in incarnation 2".into(),
+    };
+    assert_eq!(
+        batch.on(Event::Register(answer)),
+        left_in_doubt("the outcome is not known: home is in incarnation 2")
+    );
+    assert!(batch.is_in_doubt());
+    assert_eq!(batch.on(register(Decision::Abort)), []);
+}
+
 /// The recovery table rolls such a branch back; committing it here would race with that.
 #[test]
 fn i1_a_decision_that_names_other_shards_is_not_acted_on() {

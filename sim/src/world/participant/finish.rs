@@ -64,8 +64,17 @@ impl World {
 
     fn finished(&mut self, at: usize, gid: &Gid, kind: FinishKind) -> Then {
         self.observe_done(at, gid, kind);
-        self.participants[at].notes.remove(gid);
+        self.let_go(at, gid, kind);
         Then::Answer(Reply::Finished(Finished::Done))
+    }
+
+    /// What was rolled back stays in the book of drivers: a late PREPARE is nobody's.
+    fn let_go(&mut self, at: usize, gid: &Gid, kind: FinishKind) {
+        let participant = &mut self.participants[at];
+        participant.notes.remove(gid);
+        if kind == FinishKind::Rollback {
+            participant.over.insert(gid.batch);
+        }
     }
 
     /// R1: the branch row tells "applied before" from "never was".
@@ -74,7 +83,7 @@ impl World {
         let is_applied = shard.tables.branches.contains_key(&gid.batch);
         let damage = match (kind, is_applied) {
             (FinishKind::Commit, true) | (FinishKind::Rollback, false) => {
-                self.participants[at].notes.remove(gid);
+                self.let_go(at, gid, kind);
                 return Finished::Done;
             }
             (FinishKind::Commit, false) => DamageKind::LostBranch,

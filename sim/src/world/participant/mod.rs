@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gavel_protocol::branch::{Branch, DriverSeen};
 use gavel_protocol::message::{NoVote, Vote};
-use gavel_protocol::{DriverId, Gid, Incarnation, Refusal, RefusalCode};
+use gavel_protocol::{BatchId, DriverId, Gid, Incarnation, Refusal, RefusalCode};
 
 use self::job::{Job, PreparePhase, Work};
 use super::World;
@@ -35,6 +35,8 @@ pub(crate) struct Participant {
     pub(crate) closed: BTreeSet<DriverId>,
     /// Whose branches these are; noted before PREPARE is sent.
     pub(crate) notes: BTreeMap<Gid, DriverId>,
+    /// Branches that their coordinators have rolled back.
+    pub(crate) over: BTreeSet<BatchId>,
     pub(crate) branches: BTreeMap<Gid, Tracked>,
     pub(crate) next_scan: u64,
 }
@@ -58,6 +60,7 @@ impl Participant {
             attending: BTreeSet::new(),
             closed: BTreeSet::new(),
             notes: BTreeMap::new(),
+            over: BTreeSet::new(),
             branches: BTreeMap::new(),
             next_scan: 0,
         }
@@ -69,6 +72,9 @@ impl Participant {
 
     /// What is known of the driver of a branch (R15).
     pub(crate) fn driver_of(&self, gid: &Gid) -> DriverSeen {
+        if self.over.contains(&gid.batch) {
+            return DriverSeen::Closed;
+        }
         match self.notes.get(gid) {
             None => DriverSeen::Unknown,
             Some(driver) if self.attending.contains(driver) => DriverSeen::Attending,
@@ -133,6 +139,9 @@ impl World {
         let is_other_life = prepare.incarnation != participant.incarnation;
         if is_other_life && !self.setup.has(Hole::AnyIncarnation) {
             return Err(unavailable());
+        }
+        if prepare.writes && participant.over.contains(&prepare.gid.batch) {
+            return Err(Refusal::new(RefusalCode::OutOfSequence, "over"));
         }
         let quota = match self.setup.has(Hole::NoQuota) {
             true => self.setup.slots,

@@ -71,7 +71,7 @@ impl World {
         let shard = &self.shards[at];
         let is_other_life = shard.incarnation != incarnation;
         if is_other_life && !self.setup.has(Hole::AnyIncarnation) {
-            return Ok(unreachable());
+            return Ok(RegisterAnswer::OtherIncarnation { detail: cut() });
         }
         let unverified = self.setup.has(Hole::DropUnverified);
         if batch.unix_ms() < shard.tables.dropped_ms && !unverified {
