@@ -92,18 +92,12 @@ impl World {
     /// A restore from a backup, as an operator does it: the shard begins a new incarnation, whose
     /// floor is its birth (R13, R14), and its participant is started anew.
     fn restore(&mut self, at: usize, changes: usize) {
+        self.observer.restored = true;
         self.fail_over(at, changes);
         let shard = &mut self.shards[at];
         shard.incarnation = Incarnation(shard.incarnation.0 + 1);
         shard.tables.floor_ms = super::ids::EPOCH_MS + self.now;
         self.go_wrong(Fault::CrashParticipant(at));
-        // A batch that asks for a decision of the earlier incarnation asks for ever: a restore is
-        // followed by a restart of the coordinators. The simulation lets some time pass before.
-        if self.setup.timers.is_none() {
-            for coordinator in 0..self.coordinators.len() {
-                self.crash_coordinator(coordinator);
-            }
-        }
     }
 
     fn finish_by_hand(&mut self, at: usize, gid: &Gid, kind: FinishKind) {

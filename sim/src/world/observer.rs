@@ -32,6 +32,8 @@ pub(crate) struct Observer {
     /// What a failover has lost, or a person has done, behind Gavel's back.
     pub(crate) harmed: BTreeSet<BatchId>,
     pub(crate) harmed_transactions: BTreeSet<TxNumber>,
+    /// Whether a shard began another life, be it without any loss.
+    pub(crate) restored: bool,
 }
 
 /// An outcome that is final for a txid.
@@ -149,10 +151,10 @@ impl Observer {
         }
     }
 
-    /// The core believes that a person must look. Only a world in which something was lost, or a
-    /// person interfered, may give it a reason.
+    /// The core believes that a person must look. Only a world in which something was lost, a
+    /// shard restored, or a person interfered, may give it a reason.
     pub(crate) fn on_alarm(&mut self, detail: &str) {
-        if self.harmed.is_empty() {
+        if self.harmed.is_empty() && !self.restored {
             self.violate(Invariant::Calm, || detail.to_owned());
         }
     }
