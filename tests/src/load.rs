@@ -141,7 +141,8 @@ async fn one_transfer(
     }
 }
 
-async fn declared(gavel: &Gavel, txid: Txid, from: (&str, i64), to: (&str, i64)) -> Outcome {
+/// Moves one between accounts of two shards, in one request.
+pub async fn declared(gavel: &Gavel, txid: Txid, from: (&str, i64), to: (&str, i64)) -> Outcome {
     let name = txid.to_string();
     let submitted = gavel
         .transaction()

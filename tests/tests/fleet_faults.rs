@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use gavel_client::Gavel;
 use gavel_devkit::Role;
 use gavel_tests::bank::{self, assert_sound};
 use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN};
-use gavel_tests::load::{Load, assert_told_the_truth};
+use gavel_tests::load::{Load, assert_told_the_truth, declared};
 use local_postgres::Mode;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -226,6 +227,54 @@ async fn r13_a_home_restored_while_a_session_is_open_commits_nothing_of_it() {
     };
     assert_eq!(why.code, gavel_protocol::RefusalCode::SessionLost, "{why}");
     fleet.wait_resolved(RESOLVED_WITHIN).await;
+    let books = fleet.books();
+    assert_sound(&books, 3);
+    assert!(!books.has(txid));
+}
+
+/// Its batch can never learn its outcome. That must not keep the lane from everybody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r13_a_home_restored_while_it_decides_leaves_its_batch_in_doubt_and_its_lane_free() {
+    let fleet = Fleet::start();
+    let gavel = fleet.client_of(0).await;
+    let [first, second] = fleet.data_shards();
+    let transfer = async |gavel: Gavel, account: i64| {
+        let txid = gavel.mint("decisions").expect("a shard");
+        declared(&gavel, txid, (first, account), (second, account)).await
+    };
+    let home = Role::Participant(2);
+    fleet.arm(home, "participant.decide.executed");
+    fleet
+        .dev
+        .wait_ready(READY_WITHIN)
+        .expect("everybody is there");
+    let doubtful = tokio::spawn(transfer(gavel.clone(), 1));
+    let died = Instant::now();
+    while fleet.hits().is_empty() {
+        assert!(died.elapsed() < READY_WITHIN, "home has never decided");
+        tokio::task::yield_now().await;
+    }
+    // Somebody restores home from a backup, and says so as they should.
+    fleet.dev.servers()[2]
+        .sql(bank::DATABASE, "SELECT gavel.new_incarnation()")
+        .expect("begin another incarnation");
+    fleet.dev.restart(home).expect("start the participant");
+    fleet
+        .dev
+        .wait_ready(READY_WITHIN)
+        .expect("everybody is back");
+    let outcome = transfer(gavel.clone(), 2).await;
+    assert!(outcome.is_committed(), "the same lane: {outcome:?}");
+    let outcome = doubtful.await.expect("no panic");
+    let gavel_client::Outcome::InDoubt { txid, .. } = outcome else {
+        panic!("{outcome:?}")
+    };
+    // Nobody knows what was decided, so nobody but a person ends its branches.
+    assert_eq!(fleet.prepared().len(), 2);
+    for (server, gid) in fleet.dev.servers().iter().zip(fleet.prepared()) {
+        let rollback = format!("ROLLBACK PREPARED '{gid}'");
+        server.sql(bank::DATABASE, &rollback).expect("by hand");
+    }
     let books = fleet.books();
     assert_sound(&books, 3);
     assert!(!books.has(txid));

@@ -9,10 +9,10 @@ use crate::error::ChaosError;
 use crate::verify::{Ending, Seen};
 use crate::workload::calm_transfer;
 
-/// Everything is resolved within this, once all is back: a PREPARE that was executed after its
-/// coordinator had given up is left alone for ten times `in_doubt_after_ms`, because that
-/// coordinator lives (R15). Everything else takes seconds.
-const RESOLVED_WITHIN: Duration = Duration::from_secs(35);
+/// Everything is resolved within this, once all is back: connections that hang are noticed after
+/// some seconds, a branch whose coordinator was never seen here waits for `in_doubt_after_ms`
+/// (R15), and questions are repeated with pauses.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(20);
 const CALM_TRANSFERS: i64 = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
