@@ -265,8 +265,8 @@ mod tests {
             drop(drivers.attend(driver(number)));
         }
         let mut branch = gid(1, 1);
-        for number in 0..(OVER_MAX as u128 + 10) {
-            branch.batch = BatchId::mint(1, number.to_be_bytes());
+        for unix_ms in 0..(OVER_MAX as u64 + 10) {
+            branch.batch = BatchId::mint(unix_ms, [1; 16]);
             drivers.end(&branch);
         }
         let book = drivers.0.book.lock();

@@ -46,7 +46,7 @@ async fn questions_make_the_round_trip() {
     let recorder = Recorder::open(SHARD);
     let server = Server::start(recorder.clone(), &limits).await;
     let remote = server.client(SHARD, &limits);
-    let batches: Vec<_> = (1..=3).map(values::batch).collect();
+    let batches: Vec<_> = (1..=4).map(values::batch).collect();
 
     assert_eq!(remote.identity().await, Ok(values::identity(SHARD)));
     let answer = remote.resolve(batches[0], Incarnation(3)).await;
