@@ -18,6 +18,8 @@ use crate::replicas::Primary;
 use crate::verdict::{Invariant, Verdict, Violation};
 use crate::workload::{final_reads, shard_of};
 
+use ledger::Ledger;
+
 /// What the end of the round itself has shown.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -62,8 +64,9 @@ pub async fn verdicts(
         let servers = &judged.primaries();
         let mut judge = Judge::default();
         let people = judged.people.lock().clone();
-        judge.books(servers, &told, &statuses, &people)?;
-        judge.ledger(servers, &people)?;
+        let ledger = Ledger::read(servers)?;
+        judge.books(servers, &ledger, (&told, &statuses), &people)?;
+        judge.ledger(&ledger, &people);
         judge.wire(&judged);
         judge.ending(&ending);
         judge.neighbours(&events);
@@ -85,8 +88,8 @@ impl Judge {
     fn books(
         &mut self,
         servers: &[Primary<'_>],
-        told: &[Statement],
-        statuses: &BTreeMap<Txid, TxidOutcome>,
+        ledger: &Ledger,
+        (told, statuses): (&[Statement], &BTreeMap<Txid, TxidOutcome>),
         people: &People,
     ) -> Result<(), ChaosError> {
         let with_data = &servers[..DATA_SHARDS];
@@ -102,7 +105,7 @@ impl Judge {
             let row = TxidOutcome::None;
             recorded.insert(each.txid, Recorded { row, status });
         }
-        for (txid, row) in ledger::outcomes(servers)? {
+        for (txid, row) in ledger.outcomes() {
             if let Some(known) = recorded.get_mut(&txid) {
                 known.row = row;
             }
@@ -154,15 +157,15 @@ impl Judge {
         Ok(())
     }
 
-    fn ledger(&mut self, servers: &[Primary<'_>], people: &People) -> Result<(), ChaosError> {
-        let compared = ledger::compare(servers, &people.damaged)?;
+    fn ledger(&mut self, ledger: &Ledger, people: &People) {
+        let compared = ledger.compare(&people.damaged);
         self.violations.extend(compared.violations);
+        self.violations.extend(ledger.strange_records());
         let (commits, branches) = (compared.commits, compared.branches);
         self.saw(
             Invariant::Atomicity,
             format!("{branches} branches beside {commits} decisions"),
         );
-        Ok(())
     }
 
     fn wire(&mut self, arena: &Arena) {
