@@ -26,7 +26,7 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos soak rules-off crash-loop sim fuzz clean-dev
+.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos chaos-holes soak rules-off crash-loop sim fuzz clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,10 @@ soak: ## The same for SECONDS=3600, or as long as you like
 rules-off: ## Take each rule out and see its test fail; RULE=r5 for some of them
 	@scripts/setup.sh test
 	@scripts/rules-off.sh $(RULE)
+
+chaos-holes: ## Break the code on purpose and see `gavel chaos` notice; HOLE=lost-vote for some
+	@scripts/setup.sh run
+	@scripts/rules-off.sh "$(HOLE)" chaos/holes
 
 crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
 	@scripts/setup.sh test
