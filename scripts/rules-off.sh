@@ -17,12 +17,14 @@ word=${1:-} folder=${2:-tests/rules-off}
 export CARGO_TARGET_DIR="$PWD/target/rules-off"
 # Always the same place: what was compiled there is good for the next run.
 copy="$CARGO_TARGET_DIR/tree"
-scratch=
+# The servers of chaos may run as another user, who must reach it.
+scratch=$(mktemp -d)
+chmod 755 "$scratch"
 remove() {
     git worktree remove --force "$copy" 2>/dev/null || true
-    rm -rf -- "$scratch"
+    rm -rf -- "$scratch/run"
 }
-trap remove EXIT
+trap 'remove; rmdir "$scratch"' EXIT
 remove
 git worktree add --quiet --detach "$copy" HEAD
 cd "$copy"
@@ -54,7 +56,6 @@ run_chaos() { # PATCH LOG
     read -r header <"$1"
     expected=${header#Must break: } nemeses=${header##* under }
     expected=${expected%% under *}
-    scratch=$(mktemp -d) && chmod 755 "$scratch"
     seconds=$(date +%s)
     {
         cargo build --quiet --locked -p gavel-cli && seconds=$(date +%s) &&
@@ -62,7 +63,7 @@ run_chaos() { # PATCH LOG
             --data "$scratch/run" --report "${2%.log}.html"
     } >"$2" 2>&1 || status=$?
     seconds=$(($(date +%s) - seconds))
-    rm -rf -- "$scratch"
+    rm -rf -- "$scratch/run"
     broken=$(sed -nE 's/^(I[0-9]+) .* BROKEN .*/\1/p' "$2" | tr '\n' ' ')
     if [ -z "$broken" ]; then
         # Without a verdict it was not built, or did not run to its end.
