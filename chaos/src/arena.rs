@@ -17,6 +17,7 @@ use crate::error::ChaosError;
 use crate::history::Recorder;
 use crate::lists;
 use crate::proxy::{Link, PgProxy};
+use crate::pulse;
 use crate::replicas::Replicas;
 use crate::small_disk::SmallDisk;
 use crate::witness::Witness;
@@ -212,12 +213,34 @@ impl Arena {
     /// # Errors
     /// None answers.
     pub async fn client(&self, coordinators: &[usize]) -> Result<Gavel, ChaosError> {
+        self.connect(coordinators, CLIENT_ATTEMPT, CLIENT_DEADLINE)
+            .await
+    }
+
+    /// A client of one coordinator whose calls take no longer than `limit`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn hasty_client(
+        &self,
+        coordinator: usize,
+        limit: Duration,
+    ) -> Result<Gavel, ChaosError> {
+        self.connect(&[coordinator], limit, limit).await
+    }
+
+    async fn connect(
+        &self,
+        coordinators: &[usize],
+        attempt: Duration,
+        deadline: Duration,
+    ) -> Result<Gavel, ChaosError> {
         let urls = coordinators
             .iter()
             .map(|index| self.wires.fronts[*index].url());
         let options = gavel_client::Options::new()
-            .attempt_timeout(CLIENT_ATTEMPT)
-            .deadline(CLIENT_DEADLINE);
+            .attempt_timeout(attempt)
+            .deadline(deadline);
         let client = Gavel::connect_with(urls.collect::<Vec<_>>(), options).await;
         client.map_err(ChaosError::Client)
     }
@@ -337,7 +360,7 @@ fn start_and_fill(options: &Options) -> Result<Dev, ChaosError> {
     let dev = Dev::start(options)?;
     // Each kind has its own keys, on the shard that the key says.
     let keys = LISTS * 2 * i64::try_from(DATA_SHARDS).expect("few shards");
-    let schema = BANK.schema(ROLE) + &lists::schema(ROLE, keys) + VICTIM;
+    let schema = BANK.schema(ROLE) + &lists::schema(ROLE, keys) + &pulse::schema(ROLE) + VICTIM;
     for (server, gid) in dev.servers()[..DATA_SHARDS].iter().zip(FOREIGN) {
         server.sql(DATABASE, &schema)?;
         server.sql(DATABASE, &prepare_foreign(gid))?;

@@ -21,6 +21,7 @@ pub mod lists;
 pub mod monitor;
 pub mod nemesis;
 pub mod proxy;
+pub mod pulse;
 pub mod replicas;
 pub mod report;
 pub mod run;

@@ -102,6 +102,8 @@ pub struct Verdict {
     pub invariant: Invariant,
     /// What was compared, in numbers; empty if nothing was.
     pub evidence: String,
+    /// What should have been compared as well and was not; empty if nothing.
+    pub lacking: String,
     /// What was found wrong.
     pub violations: Vec<Violation>,
 }
@@ -110,7 +112,7 @@ impl Verdict {
     /// Whether it was checked, and holds.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.violations.is_empty() && !self.evidence.is_empty()
+        self.violations.is_empty() && !self.evidence.is_empty() && self.lacking.is_empty()
     }
 }
 
@@ -133,8 +135,15 @@ mod tests {
         let nothing = Verdict {
             invariant: Invariant::Atomicity,
             evidence: String::new(),
+            lacking: String::new(),
             violations: Vec::new(),
         };
         assert!(!nothing.holds(), "what was not compared does not hold");
+        let half = Verdict {
+            evidence: "half of it".to_owned(),
+            lacking: "the other half".to_owned(),
+            ..nothing
+        };
+        assert!(!half.holds(), "nor what was compared in part");
     }
 }

@@ -14,6 +14,7 @@ use crate::bank::{self, Books, DATABASE, Mark, Recorded, Statement, TxidOutcome}
 use crate::error::ChaosError;
 use crate::history::{Action, Event, Leg, Phase, Told, Workload};
 use crate::lists;
+use crate::pulse::Kept;
 use crate::replicas::Primary;
 use crate::verdict::{Invariant, Verdict, Violation};
 use crate::workload::{final_reads, shard_of};
@@ -32,6 +33,8 @@ pub struct Ending {
     pub calm_failures: Vec<String>,
     /// What nemeses have seen with their own eyes.
     pub seen: Seen,
+    /// How those fared whom faults do not touch; `None` if each fault of the run touches everybody.
+    pub kept: Option<Kept>,
 }
 
 /// What a nemesis has judged by itself, because only it knows what should have happened.
@@ -69,6 +72,7 @@ pub async fn verdicts(
         judge.ledger(&ledger, &people);
         judge.wire(&judged);
         judge.ending(&ending);
+        judge.untouched(ending.kept.as_ref());
         judge.neighbours(&events);
         final_reads(servers, &mut events)?;
         judge.lists(&events);
@@ -82,6 +86,7 @@ pub async fn verdicts(
 struct Judge {
     violations: Vec<Violation>,
     evidence: BTreeMap<Invariant, Vec<String>>,
+    lacking: BTreeMap<Invariant, String>,
 }
 
 impl Judge {
@@ -214,6 +219,21 @@ impl Judge {
         }
     }
 
+    /// I7, for those whom faults do not touch.
+    fn untouched(&mut self, kept: Option<&Kept>) {
+        let Some(kept) = kept else {
+            return self.saw(
+                Invariant::Progress,
+                "each of these faults touches everybody".to_owned(),
+            );
+        };
+        self.violations.extend(kept.violations.iter().cloned());
+        match kept.evidence() {
+            Some(evidence) => self.saw(Invariant::Progress, evidence),
+            None => drop(self.lacking.insert(Invariant::Progress, kept.lacking())),
+        }
+    }
+
     /// I10: who could commit is never aborted, whatever its neighbours do; who could not never
     /// commits.
     fn neighbours(&mut self, events: &[Event]) {
@@ -267,6 +287,7 @@ impl Judge {
                 .remove(&invariant)
                 .unwrap_or_default()
                 .join("; "),
+            lacking: self.lacking.remove(&invariant).unwrap_or_default(),
             violations: self
                 .violations
                 .iter()

@@ -11,6 +11,7 @@ use gavel_protocol::Txid;
 use parking_lot::Mutex;
 
 use crate::proxy::{Passage, Point, Step};
+use crate::pulse::is_beat;
 use crate::verdict::{Invariant, Violation};
 
 /// Sees everything that passes the proxies.
@@ -35,6 +36,8 @@ struct Seen {
 struct Batch {
     /// The transactions in it, as far as statements name them.
     txids: Vec<Txid>,
+    /// It is one of [`pulse`](crate::pulse)'s.
+    is_beat: bool,
     /// Tags of the shards whose yes vote was delivered.
     votes: BTreeSet<u16>,
     decision: Decision,
@@ -80,6 +83,7 @@ impl Witness {
         }
         let batch = seen.batches.entry(passage.batch.clone()).or_default();
         batch.txids.extend(&passage.txids);
+        batch.is_beat |= passage.calls.iter().any(|call| is_beat(&call.sql));
         match passage.point {
             Point::Work | Point::Prepare | Point::Rollback => {}
             Point::Decide => {
@@ -153,6 +157,14 @@ impl Witness {
         let seen = self.seen.lock();
         let batch = seen.batches.get(batch);
         batch.map_or_else(Vec::new, |batch| batch.txids.clone())
+    }
+
+    /// Whether a batch is one of [`pulse`](crate::pulse)'s, as far as has been seen. Its first step
+    /// tells.
+    #[must_use]
+    pub fn is_beat(&self, batch: &str) -> bool {
+        let seen = self.seen.lock();
+        seen.batches.get(batch).is_some_and(|batch| batch.is_beat)
     }
 
     /// How often each step was passed.

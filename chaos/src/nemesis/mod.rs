@@ -16,6 +16,7 @@ mod failover;
 mod needs;
 mod people;
 mod processes;
+mod reach;
 mod resources;
 mod servers;
 mod table;
@@ -24,6 +25,7 @@ mod wires;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -32,8 +34,10 @@ use crate::error::ChaosError;
 use crate::proxy::Step;
 use crate::verify::Seen;
 
+pub use reach::Reach;
 pub use table::{ALL, Kind, Nemesis, by_name, usual};
 
+use aim::Aim;
 use table::Deed;
 
 /// One blow.
@@ -49,8 +53,12 @@ pub struct Blow {
     pub target: String,
     /// Begin, in milliseconds since the history began.
     pub from_ms: u64,
+    /// When it had found its transaction; nothing is touched before.
+    pub struck_ms: u64,
     /// When it was healed.
     pub until_ms: u64,
+    /// Whom it can have touched.
+    pub reach: Reach,
 }
 
 /// Where blows are struck.
@@ -62,6 +70,7 @@ pub struct Strikes {
     patience: Duration,
     /// What nemeses have judged themselves.
     seen: Seen,
+    aim: Mutex<Aim>,
 }
 
 /// What came of a blow: what it struck, or why it struck nothing.
@@ -76,6 +85,7 @@ impl Strikes {
             background: JoinSet::new(),
             patience,
             seen: Seen::default(),
+            aim: Mutex::default(),
         }
     }
 
@@ -86,7 +96,9 @@ impl Strikes {
     pub async fn strike(&mut self, nemesis: Nemesis, step: Step) -> Result<Blow, ChaosError> {
         let began = self.arena.recorder.began();
         let from = began.elapsed();
+        *self.aim.lock() = Aim::default();
         let struck = self.perform(nemesis.deed, step).await?;
+        let aim = std::mem::take(&mut *self.aim.lock());
         let hit = struck.is_ok();
         let (Ok(target) | Err(target)) = struck;
         Ok(Blow {
@@ -95,7 +107,9 @@ impl Strikes {
             hit,
             target,
             from_ms: millis(from),
+            struck_ms: millis(aim.since.unwrap_or(from)),
             until_ms: millis(began.elapsed()),
+            reach: nemesis.deed.reach(&aim.targets),
         })
     }
 

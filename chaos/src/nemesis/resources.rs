@@ -48,6 +48,7 @@ impl Strikes {
     /// well again when it can.
     pub(super) async fn few_descriptors(&mut self, _step: Step) -> Result<Struck, ChaosError> {
         let coordinator = rand::random_range(0..COORDINATORS);
+        self.aimed_at_coordinator(coordinator);
         let role = Role::Coordinator(coordinator);
         let Some(pid) = self.arena.dev.pid(role) else {
             return Ok(Err("the coordinator does not run".to_owned()));

@@ -94,6 +94,12 @@ impl Nemesis {
         self.deed == Deed::FailOver
     }
 
+    /// Whether there is anybody whom it cannot touch.
+    #[must_use]
+    pub fn spares_somebody(self) -> bool {
+        self.deed.spares_somebody()
+    }
+
     /// What it breaks.
     #[must_use]
     pub fn kind(self) -> Kind {

@@ -146,6 +146,7 @@ impl Strikes {
 
     pub(super) async fn cut_clients(&mut self, step: Step) -> Result<Struck, ChaosError> {
         let coordinator = rand::rng().random_range(0..COORDINATORS);
+        self.aimed_at_coordinator(coordinator);
         let arena = self.arena.clone();
         let gate = arena.front(coordinator).gate();
         gate.take_struck();

@@ -35,6 +35,7 @@ pub fn summary(report: &Report) -> Value {
                 "seconds": round.seconds,
                 "told": round.samples.last(),
                 "steps": round.steps,
+                "kept": round.kept,
                 "verdicts": round.verdicts,
             })
         })
@@ -100,6 +101,7 @@ mod tests {
 
     use super::*;
     use crate::nemesis::Blow;
+    use crate::pulse::{Group, Kept};
     use crate::run::Conclusion;
     use crate::verdict::{Verdict, Violation};
 
@@ -107,6 +109,7 @@ mod tests {
         let verdict = |invariant| Verdict {
             invariant,
             evidence: "12 of them".to_owned(),
+            lacking: String::new(),
             violations: violation
                 .map(|what| Violation {
                     invariant,
@@ -121,7 +124,9 @@ mod tests {
             hit,
             target: "server of alpha".to_owned(),
             from_ms: 100,
+            struck_ms: 200,
             until_ms: 900,
+            reach: Default::default(),
         };
         Report {
             nemeses: vec!["cut"],
@@ -132,6 +137,10 @@ mod tests {
                 steps: BTreeMap::from([("S4b".to_owned(), 3)]),
                 samples: vec![],
                 latencies: vec![],
+                kept: Some(Kept {
+                    faults: BTreeMap::from([("cut", Group::default())]),
+                    ..Kept::default()
+                }),
                 verdicts: Invariant::ALL.map(verdict).to_vec(),
             }],
         }

@@ -141,6 +141,9 @@ fn verdicts(round: &Round) -> Vec<String> {
             "{id:<4} {name:<24} {state:<6} {}",
             verdict.evidence
         ));
+        if !verdict.lacking.is_empty() {
+            lines.push(format!("       {}", verdict.lacking));
+        }
         for violation in &verdict.violations {
             lines.push(format!("       {}", violation.what));
         }
@@ -184,7 +187,9 @@ mod tests {
             hit,
             target: "server of alpha".to_owned(),
             from_ms: 1500,
+            struck_ms: 1550,
             until_ms: 1600,
+            reach: Default::default(),
         };
         let mut timeline = Timeline::default();
         let hit = timeline.lines(&Progress::Blow(blow(true)));

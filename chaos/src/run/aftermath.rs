@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::arena::{Arena, SHARDS};
 use crate::bank::DATABASE;
 use crate::error::ChaosError;
+use crate::pulse::Kept;
 use crate::verify::{Ending, Seen};
 use crate::workload::calm_transfer;
 
@@ -17,7 +18,11 @@ const CALM_TRANSFERS: i64 = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Waits until nothing is prepared, then makes transfers that nothing disturbs.
-pub(super) async fn ending(arena: &Arc<Arena>, seen: Seen) -> Result<Ending, ChaosError> {
+pub(super) async fn ending(
+    arena: &Arc<Arena>,
+    seen: Seen,
+    kept: Option<Kept>,
+) -> Result<Ending, ChaosError> {
     let at_rest_after = rest(arena).await?;
     let (calm, calm_failures) = calm(arena).await?;
     Ok(Ending {
@@ -25,6 +30,7 @@ pub(super) async fn ending(arena: &Arc<Arena>, seen: Seen) -> Result<Ending, Cha
         calm,
         calm_failures,
         seen,
+        kept,
     })
 }
 

@@ -18,6 +18,7 @@ use crate::arena::{Arena, Needs};
 use crate::error::ChaosError;
 use crate::monitor::{Monitor, Sample};
 use crate::nemesis::{Blow, Nemesis, Strikes};
+use crate::pulse::{self, Pulse};
 
 use crate::verify::{Seen, verdicts};
 use crate::workload::{Clients, Crowd};
@@ -110,6 +111,7 @@ pub async fn run(
         let round = Play {
             options,
             needs: needs(&nemeses),
+            spares_somebody: nemeses.iter().any(|nemesis| nemesis.spares_somebody()),
             folder: &folder,
             time,
         };
@@ -153,6 +155,8 @@ fn needs(nemeses: &[Nemesis]) -> Needs {
 struct Play<'a> {
     options: &'a Options,
     needs: Needs,
+    /// Whether any of the faults does not touch everybody.
+    spares_somebody: bool,
     folder: &'a Path,
     time: Duration,
 }
@@ -173,6 +177,8 @@ impl Play<'_> {
         let clients = Clients::start(&arena, self.options.crowd).await?;
         let monitor = Monitor::start(&arena, clients.counts());
         warm_up(&monitor).await?;
+        let pulse = Pulse::start(&arena).await?;
+        pulse.calm().await?;
         progress(Progress::Ready);
         let began = Instant::now();
         let (blows, seen) = self.fight(&arena, &monitor, order, progress).await?;
@@ -180,7 +186,9 @@ impl Play<'_> {
         progress(Progress::Judging);
         arena.heal().await?;
         clients.stop().await?;
-        let ending = aftermath::ending(&arena, seen).await?;
+        let beats = pulse.stop().await?;
+        let kept = self.spares_somebody.then(|| pulse::judge(&beats, &blows));
+        let ending = aftermath::ending(&arena, seen, kept.clone()).await?;
         let samples = monitor.samples();
         drop(monitor);
         let events = arena.recorder.events();
@@ -195,6 +203,7 @@ impl Play<'_> {
             steps: named.collect(),
             samples,
             latencies,
+            kept,
             verdicts,
         })
     }

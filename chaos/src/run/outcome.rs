@@ -8,6 +8,7 @@ use crate::history::{Event, Told};
 use crate::monitor::Sample;
 use crate::nemesis::Blow;
 use crate::proxy::Step;
+use crate::pulse::Kept;
 use crate::verdict::Verdict;
 
 /// What became of one round.
@@ -23,6 +24,8 @@ pub struct Round {
     pub samples: Vec<Sample>,
     /// Latencies of commits, by second.
     pub latencies: Vec<Latency>,
+    /// How those fared whom faults do not touch; `None` if each fault touches everybody.
+    pub kept: Option<Kept>,
     /// One per invariant.
     pub verdicts: Vec<Verdict>,
 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gavel_protocol::Txid;
 
-
 use crate::bank::{DATABASE, TxidOutcome};
 use crate::error::ChaosError;
 use crate::replicas::Primary;
