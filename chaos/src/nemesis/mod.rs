@@ -132,6 +132,7 @@ impl Strikes {
             Deed::KillBackend => self.kill_backend(step).await,
             Deed::TerminateBackend => self.terminate_backend(step).await,
             Deed::Cut => self.cut(step).await,
+            Deed::LoseTransaction => self.lose_transaction(step).await,
             Deed::Delay => self.delay(step).await,
             Deed::Zombie => self.zombie(step).await,
             Deed::Duplicate => self.duplicate(step).await,

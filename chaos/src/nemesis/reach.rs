@@ -59,6 +59,7 @@ impl Deed {
             | Self::KillBackend
             | Self::TerminateBackend
             | Self::Cut
+            | Self::LoseTransaction
             | Self::Delay
             | Self::Zombie
             | Self::Duplicate

@@ -32,6 +32,7 @@ pub(super) enum Deed {
     KillBackend,
     TerminateBackend,
     Cut,
+    LoseTransaction,
     Delay,
     Zombie,
     Duplicate,
@@ -122,6 +123,7 @@ impl Nemesis {
             | Deed::DiskFull
             | Deed::FailOver => Kind::Server,
             Deed::Cut
+            | Deed::LoseTransaction
             | Deed::Delay
             | Deed::Zombie
             | Deed::Duplicate
@@ -229,6 +231,12 @@ pub const ALL: &[Nemesis] = &[
         Deed::Cut,
         AT_THE_SERVER,
         "the connection to the server breaks: before the message is delivered, or before its answer is",
+    ),
+    nemesis(
+        "lost-transaction",
+        Deed::LoseTransaction,
+        &[PrepareSent, DecideSent],
+        "the transaction is rolled back, and its session goes on, as behind a pooler that has connected again",
     ),
     nemesis(
         "delay",

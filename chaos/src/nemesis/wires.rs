@@ -25,6 +25,17 @@ impl Strikes {
         Ok(Ok(what))
     }
 
+    /// As behind a pooler that has silently connected again: the session goes on, and what it was in
+    /// the middle of is gone. PREPARE and COMMIT are no errors then; only tag and warning tell.
+    pub(super) async fn lose_transaction(&mut self, step: Step) -> Result<Struck, ChaosError> {
+        let Some(caught) = self.catch(step).await else {
+            return Ok(nobody(step));
+        };
+        let what = self.name(&caught);
+        caught.lose_transaction();
+        Ok(Ok(what))
+    }
+
     pub(super) async fn delay(&mut self, step: Step) -> Result<Struck, ChaosError> {
         let Some(caught) = self.catch(step).await else {
             return Ok(nobody(step));

@@ -9,6 +9,7 @@ use std::io;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -26,6 +27,8 @@ use super::trap::Order;
 const SSL_REQUEST: i32 = 80_877_103;
 const GSS_REQUEST: i32 = 80_877_104;
 const CANCEL_REQUEST: i32 = 80_877_102;
+/// What ends nothing is answered with this warning.
+const NO_TRANSACTION: &str = "25P01";
 /// PostgreSQL's own limit.
 const START_UP_BYTES_MAX: usize = 10_000;
 
@@ -33,11 +36,21 @@ const START_UP_BYTES_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 struct Both {
     /// One entry per segment whose ReadyForQuery has not come; the first is the start-up's.
-    awaited: Mutex<VecDeque<Option<Passage>>>,
+    awaited: Mutex<VecDeque<Awaited>>,
     /// Both ends are to be closed.
     over: CancellationToken,
     /// The participant's end is closed; the server's is still in use.
     sender_severed: CancellationToken,
+}
+
+/// A segment that the server has not answered.
+#[derive(Debug)]
+enum Awaited {
+    Step(Passage),
+    /// Nothing that can be caught.
+    Other,
+    /// What the proxy itself has sent. The participant never hears the answer.
+    Ours,
 }
 
 /// Carries one connection until either end closes it, or somebody cuts it.
@@ -58,7 +71,7 @@ async fn carry(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         return Ok(());
     }
     let both = Both::default();
-    both.awaited.lock().push_back(None);
+    both.awaited.lock().push_back(Awaited::Other);
     let ((client_read, client_write), (server_read, server_write)) =
         (client.into_split(), server.into_split());
     let forth = async {
@@ -136,11 +149,18 @@ async fn forth(
                     return Ok(None);
                 }
                 Order::SeverSender => severed = true,
+                Order::LoseTransaction => {
+                    both.awaited.lock().push_back(Awaited::Ours);
+                    let mut rollback = BytesMut::new();
+                    frontend::query("ROLLBACK", &mut rollback)?;
+                    to.write_all(&rollback).await?;
+                }
             }
             shared.witness.forwarded(passage);
         }
         if is_end {
-            both.awaited.lock().push_back(passage);
+            let awaited = passage.map_or(Awaited::Other, Awaited::Step);
+            both.awaited.lock().push_back(awaited);
         }
         to.write_all(&segment).await?;
         segment.clear();
@@ -201,17 +221,23 @@ async fn back(
             break;
         };
         answer.add(&frame);
-        let is_step = matches!(both.awaited.lock().front(), Some(Some(_)));
         if frame.tag == b'Z' {
-            let awaited = both.awaited.lock().pop_front().flatten();
-            if let Some(passage) = awaited
-                && hold_after(&passage, &answer, shared).await == Order::Cut
-            {
-                both.over.cancel();
-                return Ok(());
+            let awaited = both.awaited.lock().pop_front();
+            match awaited {
+                Some(Awaited::Step(passage)) => {
+                    if hold_after(&passage, &answer, shared).await == Order::Cut {
+                        both.over.cancel();
+                        return Ok(());
+                    }
+                }
+                Some(Awaited::Ours) => answer.bytes.clear(),
+                Some(Awaited::Other) | None => {}
             }
-            answer.tag.clear();
-        } else if is_step {
+            answer.end();
+        } else if matches!(
+            both.awaited.lock().front(),
+            Some(Awaited::Step(_) | Awaited::Ours)
+        ) {
             continue;
         }
         shared.gate.pass(Direction::Back).await;
@@ -236,17 +262,33 @@ struct Answer {
     bytes: BytesMut,
     /// Of the last statement that succeeded.
     tag: String,
+    /// PostgreSQL warned that there was no transaction to end: then the tag says nothing.
+    nothing_was_open: bool,
 }
 
 impl Answer {
     fn add(&mut self, frame: &Frame) {
         self.bytes.extend_from_slice(&frame.bytes);
         match frame.tag {
+            b'N' => self.nothing_was_open |= has_code(&frame.body(), NO_TRANSACTION),
+            b'C' if self.nothing_was_open => self.tag.clear(),
             b'C' => self.tag = Fields(frame.body()).text().unwrap_or_default(),
             b'E' => self.tag.clear(),
             _ => {}
         }
     }
+
+    /// Forgets what the segment has told, but not what the participant has yet to hear.
+    fn end(&mut self) {
+        self.tag.clear();
+        self.nothing_was_open = false;
+    }
+}
+
+/// Whether a notice has this SQLSTATE, which is a field of its own.
+fn has_code(body: &[u8], code: &str) -> bool {
+    let mut fields = body.split(|byte| *byte == 0);
+    fields.any(|field| field.strip_prefix(b"C") == Some(code.as_bytes()))
 }
 
 /// Holds an answer that somebody wants before the participant hears it.
@@ -261,7 +303,8 @@ async fn hold_after(passage: &Passage, answer: &Answer, shared: &Shared) -> Orde
         None => Order::Release,
     };
     match order {
-        Order::Release => {
+        // It is too late to lose what has been answered.
+        Order::Release | Order::LoseTransaction => {
             if succeeded {
                 shared.witness.delivered(passage);
             }

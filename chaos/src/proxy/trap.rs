@@ -19,6 +19,8 @@ pub(super) enum Order {
     Cut,
     /// Close the sender's end; hold the message on.
     SeverSender,
+    /// End the open transaction behind the sender's back, then deliver it.
+    LoseTransaction,
 }
 
 /// A message that was caught. Dropping it releases the message.
@@ -46,6 +48,11 @@ impl Caught {
     /// and delivered although its sender is gone.
     pub fn sever_sender(&self) {
         self.order(Order::SeverSender);
+    }
+
+    /// Delivers the message to a session whose transaction is gone. Its sender notices nothing.
+    pub fn lose_transaction(self) {
+        self.order(Order::LoseTransaction);
     }
 
     fn order(&self, order: Order) {
