@@ -10,29 +10,23 @@ use crate::proxy::{Caught, Step};
 
 impl Strikes {
     pub(super) async fn kill_participant(&mut self, step: Step) -> Result<Struck, ChaosError> {
-        let Some(caught) = self.catch(step).await else {
-            return Ok(nobody(step));
-        };
-        let shard = caught.passage.shard;
-        let what = struck(
-            &format!("participant of {}", self.arena.shard(shard)),
-            &caught,
-        );
-        self.kill(vec![Role::Participant(shard)]).await?;
-        let_go(caught);
-        self.restart(vec![Role::Participant(shard)]).await?;
-        Ok(Ok(what))
+        let found = self.participant_at(step).await;
+        self.kill_one(found, step).await
     }
 
     pub(super) async fn kill_coordinator(&mut self, step: Step) -> Result<Struck, ChaosError> {
-        let Some((caught, coordinator)) = self.catch_driven(step).await else {
-            return Ok(nobody(step));
-        };
-        let what = struck(&format!("coordinator {}", coordinator + 1), &caught);
-        self.kill(vec![Role::Coordinator(coordinator)]).await?;
-        let_go(caught);
-        self.restart(vec![Role::Coordinator(coordinator)]).await?;
-        Ok(Ok(what))
+        let found = self.coordinator_at(step).await;
+        self.kill_one(found, step).await
+    }
+
+    pub(super) async fn pause_participant(&mut self, step: Step) -> Result<Struck, ChaosError> {
+        let found = self.participant_at(step).await;
+        self.pause_one(found, step).await
+    }
+
+    pub(super) async fn pause_coordinator(&mut self, step: Step) -> Result<Struck, ChaosError> {
+        let found = self.coordinator_at(step).await;
+        self.pause_one(found, step).await
     }
 
     pub(super) async fn no_coordinator(&mut self, step: Step) -> Result<Struck, ChaosError> {
@@ -45,28 +39,6 @@ impl Strikes {
         let_go(caught);
         tokio::time::sleep(self.a_while(1_000)).await;
         self.restart(all).await?;
-        Ok(Ok(what))
-    }
-
-    pub(super) async fn pause_participant(&mut self, step: Step) -> Result<Struck, ChaosError> {
-        let Some(caught) = self.catch(step).await else {
-            return Ok(nobody(step));
-        };
-        let shard = caught.passage.shard;
-        let what = struck(
-            &format!("participant of {}", self.arena.shard(shard)),
-            &caught,
-        );
-        self.pause(Role::Participant(shard), caught).await?;
-        Ok(Ok(what))
-    }
-
-    pub(super) async fn pause_coordinator(&mut self, step: Step) -> Result<Struck, ChaosError> {
-        let Some((caught, coordinator)) = self.catch_driven(step).await else {
-            return Ok(nobody(step));
-        };
-        let what = struck(&format!("coordinator {}", coordinator + 1), &caught);
-        self.pause(Role::Coordinator(coordinator), caught).await?;
         Ok(Ok(what))
     }
 
@@ -112,13 +84,58 @@ impl Strikes {
         self.arena.blocking(restart).await
     }
 
+    async fn participant_at(&self, step: Step) -> Option<Found> {
+        let caught = self.catch(step).await?;
+        let shard = caught.passage.shard;
+        let name = format!("participant of {}", self.arena.shard(shard));
+        Some(Found {
+            role: Role::Participant(shard),
+            what: struck(&name, &caught),
+            caught,
+        })
+    }
+
+    async fn coordinator_at(&self, step: Step) -> Option<Found> {
+        let (caught, coordinator) = self.catch_driven(step).await?;
+        let name = format!("coordinator {}", coordinator + 1);
+        Some(Found {
+            role: Role::Coordinator(coordinator),
+            what: struck(&name, &caught),
+            caught,
+        })
+    }
+
+    /// Kills a process, and starts it again.
+    async fn kill_one(&self, found: Option<Found>, step: Step) -> Result<Struck, ChaosError> {
+        let Some(Found { role, what, caught }) = found else {
+            return Ok(nobody(step));
+        };
+        self.kill(vec![role]).await?;
+        let_go(caught);
+        self.restart(vec![role]).await?;
+        Ok(Ok(what))
+    }
+
     /// Freezes a process, lets the message go, and resumes the process after a while.
-    async fn pause(&self, role: Role, caught: Caught) -> Result<(), ChaosError> {
+    async fn pause_one(&self, found: Option<Found>, step: Step) -> Result<Struck, ChaosError> {
+        let Some(Found { role, what, caught }) = found else {
+            return Ok(nobody(step));
+        };
         self.arena.blocking(move |dev| Ok(dev.pause(role)?)).await?;
         caught.release();
         tokio::time::sleep(self.a_while(500)).await;
-        self.arena.blocking(move |dev| Ok(dev.resume(role)?)).await
+        self.arena
+            .blocking(move |dev| Ok(dev.resume(role)?))
+            .await?;
+        Ok(Ok(what))
     }
+}
+
+/// A process that has a transaction at the wanted step in its hands.
+struct Found {
+    role: Role,
+    what: String,
+    caught: Caught,
 }
 
 /// What was on its way when its process died arrives, or does not.

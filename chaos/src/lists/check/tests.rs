@@ -25,34 +25,36 @@ fn read(key: i64, elements: &[i64]) -> MicroOp {
     }
 }
 
-/// A step of a history: one of the transactions begins, or ends.
-enum Step {
-    Begin(usize),
-    Commit(usize),
-    Abort(usize),
-    Lose(usize),
+/// Steps of a history, such as `b0 b1 c1 a0`: transaction 0 begins, 1 begins, 1 commits, 0 is aborted.
+/// `l` is lost: nobody heard how it ended.
+fn steps(text: &str) -> impl Iterator<Item = (char, usize)> {
+    text.split(' ').map(|step| {
+        let (what, index) = step.split_at(1);
+        let index = index.parse().expect("a number");
+        (what.chars().next().expect("a letter"), index)
+    })
 }
-use Step::{Abort, Begin, Commit, Lose};
 
 /// What was found in a history of `transactions`, by the promise for `workload`.
-fn found(workload: Workload, transactions: &[Vec<MicroOp>], steps: &[Step]) -> Vec<String> {
+fn found(workload: Workload, transactions: &[Vec<MicroOp>], story: &str) -> Vec<String> {
     let recorder = Recorder::create(None).expect("no file");
     let mut begun: Vec<_> = transactions.iter().map(|_| None).collect();
-    for step in steps {
-        let (index, told) = match step {
-            Begin(index) => {
-                let ops = transactions[*index].iter().map(unread).collect();
-                let txid = Txid::mint(1, ShardTag(1), [u8::try_from(*index).expect("few"); 16]);
+    for (what, index) in steps(story) {
+        let told = match what {
+            'b' => {
+                let ops = transactions[index].iter().map(unread).collect();
+                let txid = Txid::mint(1, ShardTag(1), [u8::try_from(index).expect("few"); 16]);
                 let process = recorder.new_process();
-                begun[*index] = Some(recorder.invoke(process, workload, txid, Action::Txn(ops)));
+                begun[index] = Some(recorder.invoke(process, workload, txid, Action::Txn(ops)));
                 continue;
             }
-            Commit(index) => (index, Told::Committed),
-            Abort(index) => (index, Told::Aborted("guard_failed".to_owned())),
-            Lose(index) => (index, Told::InDoubt("lost".to_owned())),
+            'c' => Told::Committed,
+            'a' => Told::Aborted("guard_failed".to_owned()),
+            'l' => Told::InDoubt("lost".to_owned()),
+            other => panic!("no such step: {other}"),
         };
-        let operation = begun[*index].take().expect("it has begun");
-        recorder.complete(operation, Action::Txn(transactions[*index].clone()), told);
+        let operation = begun[index].take().expect("it has begun");
+        recorder.complete(operation, Action::Txn(transactions[index].clone()), told);
     }
     let events = recorder.events();
     let promises = promises(2);
@@ -73,12 +75,12 @@ fn unread(op: &MicroOp) -> MicroOp {
     }
 }
 
-fn locked(transactions: &[Vec<MicroOp>], steps: &[Step]) -> String {
-    found(Workload::ListsLocked, transactions, steps).join("\n")
+fn locked(transactions: &[Vec<MicroOp>], story: &str) -> String {
+    found(Workload::ListsLocked, transactions, story).join("\n")
 }
 
-fn plain(transactions: &[Vec<MicroOp>], steps: &[Step]) -> String {
-    found(Workload::ListsPlain, transactions, steps).join("\n")
+fn plain(transactions: &[Vec<MicroOp>], story: &str) -> String {
+    found(Workload::ListsPlain, transactions, story).join("\n")
 }
 
 #[test]
@@ -88,16 +90,9 @@ fn a_serial_history_passes_both() {
         vec![read(X, &[1]), read(Y, &[2]), append(X, 3)],
         vec![read(X, &[1, 3]), read(Y, &[2])],
     ];
-    let steps = [
-        Begin(0),
-        Commit(0),
-        Begin(1),
-        Commit(1),
-        Begin(2),
-        Commit(2),
-    ];
-    assert_eq!(locked(&transactions, &steps), "");
-    assert_eq!(plain(&transactions, &steps), "");
+    let story = "b0 c0 b1 c1 b2 c2";
+    assert_eq!(locked(&transactions, story), "");
+    assert_eq!(plain(&transactions, story), "");
 }
 
 #[test]
@@ -108,8 +103,8 @@ fn an_unknown_append_may_or_may_not_be_there() {
             vec![append(X, 2)],
             vec![read(X, &seen), append(X, 3)],
         ];
-        let steps = [Begin(0), Commit(0), Begin(1), Lose(1), Begin(2), Commit(2)];
-        assert_eq!(locked(&transactions, &steps), "");
+        let story = "b0 c0 b1 l1 b2 c2";
+        assert_eq!(locked(&transactions, story), "");
     }
 }
 
@@ -121,8 +116,8 @@ fn what_an_unknown_transaction_has_read_proves_nothing() {
         vec![append(X, 1)],
         vec![read(X, &[1])],
     ];
-    let steps = [Begin(0), Begin(1), Commit(1), Lose(0), Begin(2), Commit(2)];
-    assert_eq!(locked(&transactions, &steps), "");
+    let story = "b0 b1 c1 l0 b2 c2";
+    assert_eq!(locked(&transactions, story), "");
 }
 
 #[test]
@@ -134,17 +129,8 @@ fn a_lost_update_is_rejected() {
         vec![read(X, &[1]), append(X, 3)],
         vec![read(X, &[1, 3])],
     ];
-    let steps = [
-        Begin(0),
-        Commit(0),
-        Begin(1),
-        Begin(2),
-        Commit(1),
-        Commit(2),
-        Begin(3),
-        Commit(3),
-    ];
-    assert_ne!(locked(&transactions, &steps), "");
+    let story = "b0 c0 b1 b2 c1 c2 b3 c3";
+    assert_ne!(locked(&transactions, story), "");
 }
 
 #[test]
@@ -154,9 +140,9 @@ fn circular_information_flow_is_rejected() {
         vec![append(X, 1), read(Y, &[2])],
         vec![append(Y, 2), read(X, &[1])],
     ];
-    let steps = [Begin(0), Begin(1), Commit(0), Commit(1)];
-    assert!(locked(&transactions, &steps).contains("G1c"));
-    assert!(plain(&transactions, &steps).contains("G1c"));
+    let story = "b0 b1 c0 c1";
+    assert!(locked(&transactions, story).contains("G1c"));
+    assert!(plain(&transactions, story).contains("G1c"));
 }
 
 #[test]
@@ -167,46 +153,28 @@ fn a_stale_read_is_rejected_where_real_time_counts() {
         vec![read(X, &[1])],
         vec![read(X, &[1, 2])],
     ];
-    let steps = [
-        Begin(0),
-        Commit(0),
-        Begin(1),
-        Commit(1),
-        Begin(2),
-        Commit(2),
-        Begin(3),
-        Commit(3),
-    ];
-    assert!(locked(&transactions, &steps).contains("realtime"));
-    let at_once = [
-        Begin(0),
-        Commit(0),
-        Begin(1),
-        Begin(2),
-        Commit(2),
-        Commit(1),
-        Begin(3),
-        Commit(3),
-    ];
-    assert_eq!(locked(&transactions, &at_once), "");
+    let story = "b0 c0 b1 c1 b2 c2 b3 c3";
+    assert!(locked(&transactions, story).contains("realtime"));
+    let at_once = "b0 c0 b1 b2 c2 c1 b3 c3";
+    assert_eq!(locked(&transactions, at_once), "");
 }
 
 #[test]
 fn a_dirty_read_is_rejected() {
     // G1a: what an aborted transaction wrote was seen.
     let transactions = [vec![append(X, 1)], vec![read(X, &[1])]];
-    let steps = [Begin(0), Begin(1), Commit(1), Abort(0)];
-    assert!(locked(&transactions, &steps).contains("G1a"));
-    assert!(plain(&transactions, &steps).contains("G1a"));
+    let story = "b0 b1 c1 a0";
+    assert!(locked(&transactions, story).contains("G1a"));
+    assert!(plain(&transactions, story).contains("G1a"));
 }
 
 #[test]
 fn an_intermediate_read_is_rejected() {
     // G1b: half of what one transaction wrote to one list was seen.
     let transactions = [vec![append(X, 1), append(X, 2)], vec![read(X, &[1])]];
-    let steps = [Begin(0), Begin(1), Commit(1), Commit(0)];
-    assert!(locked(&transactions, &steps).contains("G1b"));
-    assert!(plain(&transactions, &steps).contains("G1b"));
+    let story = "b0 b1 c1 c0";
+    assert!(locked(&transactions, story).contains("G1b"));
+    assert!(plain(&transactions, story).contains("G1b"));
 }
 
 #[test]
@@ -217,16 +185,9 @@ fn a_fractured_read_is_rejected_only_where_reads_lock() {
         vec![read(X, &[1]), read(Y, &[])],
         vec![read(X, &[1]), read(Y, &[2])],
     ];
-    let steps = [
-        Begin(0),
-        Begin(1),
-        Commit(1),
-        Commit(0),
-        Begin(2),
-        Commit(2),
-    ];
-    assert!(locked(&transactions, &steps).contains("G-single"));
-    assert_eq!(plain(&transactions, &steps), "");
+    let story = "b0 b1 c1 c0 b2 c2";
+    assert!(locked(&transactions, story).contains("G-single"));
+    assert_eq!(plain(&transactions, story), "");
 }
 
 #[test]
@@ -237,24 +198,17 @@ fn interleaved_writes_are_rejected() {
         vec![append(X, 2), append(Y, 2)],
         vec![read(X, &[1, 2]), read(Y, &[2, 1])],
     ];
-    let steps = [
-        Begin(0),
-        Begin(1),
-        Commit(0),
-        Commit(1),
-        Begin(2),
-        Commit(2),
-    ];
-    assert!(locked(&transactions, &steps).contains("G0"));
-    assert!(plain(&transactions, &steps).contains("G0"));
+    let story = "b0 b1 c0 c1 b2 c2";
+    assert!(locked(&transactions, story).contains("G0"));
+    assert!(plain(&transactions, story).contains("G0"));
 }
 
 #[test]
 fn an_element_that_was_applied_twice_is_rejected() {
     let transactions = [vec![append(X, 1)], vec![read(X, &[1, 1])]];
-    let steps = [Begin(0), Commit(0), Begin(1), Commit(1)];
-    assert_ne!(locked(&transactions, &steps), "");
-    assert_ne!(plain(&transactions, &steps), "");
+    let story = "b0 c0 b1 c1";
+    assert_ne!(locked(&transactions, story), "");
+    assert_ne!(plain(&transactions, story), "");
 }
 
 #[test]
@@ -264,14 +218,7 @@ fn write_skew_is_rejected_only_where_reads_lock() {
         vec![read(Y, &[]), append(X, 2)],
         vec![read(X, &[2]), read(Y, &[1])],
     ];
-    let steps = [
-        Begin(0),
-        Begin(1),
-        Commit(0),
-        Commit(1),
-        Begin(2),
-        Commit(2),
-    ];
-    assert!(locked(&transactions, &steps).contains("G2"));
-    assert_eq!(plain(&transactions, &steps), "");
+    let story = "b0 b1 c0 c1 b2 c2";
+    assert!(locked(&transactions, story).contains("G2"));
+    assert_eq!(plain(&transactions, story), "");
 }
