@@ -5,7 +5,7 @@
 //! The clients of [`workload`](crate::workload) cannot show it. They touch all shards, wait for each
 //! other's rows, and do as much as the machine lets them. A stream does one thing at a fixed pace,
 //! on one coordinator, with one home and one set of shards, so that it is known which faults touch
-//! it ([`Reach`](crate::nemesis::Reach)). [`judge`] compares its pace under the others with its pace
+//! it ([`Reach`](crate::nemesis::Reach)). [`judge()`] compares its pace under the others with its pace
 //! before the first fault.
 //!
 //! # Invariants
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arena::{Arena, COORDINATORS, DATA_SHARDS};
 use crate::error::ChaosError;
+use crate::nemesis::Blow;
 
 pub use judge::{Group, Kept, judge};
 
@@ -206,6 +207,14 @@ impl Pulse {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether there is evidence already, if these are the blows so far.
+    #[must_use]
+    pub fn shows_enough(&self, blows: &[Blow]) -> bool {
+        let mut beats = self.beats.lock().clone();
+        beats.until_ms = millis(self.began.elapsed());
+        judge(&beats, blows).evidence().is_some()
     }
 
     /// Lets every stream finish its beat; gives what was seen.

@@ -181,7 +181,8 @@ impl Play<'_> {
         pulse.calm().await?;
         progress(Progress::Ready);
         let began = Instant::now();
-        let (blows, seen) = self.fight(&arena, &monitor, order, progress).await?;
+        let watching = (&monitor, &pulse);
+        let (blows, seen) = self.fight(&arena, watching, order, progress).await?;
         let seconds = began.elapsed().as_secs_f64();
         progress(Progress::Judging);
         arena.heal().await?;
@@ -208,12 +209,13 @@ impl Play<'_> {
         })
     }
 
-    /// Strikes until the time is over. Who has not struck by then gets half as long again, and a
-    /// minute at least: on a busy machine a short run should take longer rather than prove nothing.
+    /// Strikes until the time is over. If somebody has not struck by then, or too little was seen of
+    /// those whom faults do not touch, there is half as long again, and a minute at least: on a busy
+    /// machine a short run should take longer rather than prove nothing.
     async fn fight(
         &self,
         arena: &Arc<Arena>,
-        monitor: &Monitor,
+        (monitor, pulse): (&Monitor, &Pulse),
         order: &mut Order,
         progress: &mut impl FnMut(Progress),
     ) -> Result<(Vec<Blow>, Seen), ChaosError> {
@@ -222,10 +224,12 @@ impl Play<'_> {
         let began = Instant::now();
         while !self.options.stop.is_cancelled() {
             let is_late = began.elapsed() >= self.time;
-            if is_late && (!order.someone_missed() || began.elapsed() >= self.latest()) {
+            let is_thin = is_late && self.spares_somebody && !pulse.shows_enough(&blows);
+            let is_done = is_late && !is_thin && !order.someone_missed();
+            if is_done || began.elapsed() >= self.latest() {
                 break;
             }
-            let Some((nemesis, step)) = order.next(is_late) else {
+            let Some((nemesis, step)) = order.next(is_late && !is_thin) else {
                 break;
             };
             let striking = strikes.strike(nemesis, step);
