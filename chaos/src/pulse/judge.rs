@@ -4,7 +4,8 @@
 //! A *stretch* is the time of one blow in the life of one stream that it cannot touch: from the
 //! moment at which it had found its transaction until it was healed, and [`STRETCH_MIN`] at least,
 //! because what follows from a short fault takes a moment. It ends early where another blow touches
-//! the stream. A stream that an earlier blow has touched counts again when it has committed again.
+//! the stream. A stream that an earlier blow has touched counts again when it has committed again, or
+//! [`BACK_WITHIN`] later: what keeps it down then is not what that blow has left behind.
 //!
 //! What is expected in a stretch is what the same stream has done in calm time: all the time in which
 //! nothing was struck, before the first fault and between two of them, apart from the time that it
@@ -31,12 +32,16 @@ use crate::verdict::{Invariant, Violation};
 
 /// In milliseconds.
 const STRETCH_MIN: u64 = 1_500;
+/// In milliseconds. What is in doubt is resolved in less, and nobody waits for a lock that long.
+const BACK_WITHIN: u64 = 5_000;
 /// Calm time after a fault that touched the stream begins at a whole one of these, in milliseconds.
 const STEP: u64 = 1_000;
 /// Of what was expected.
 const KEPT_MIN: f64 = 0.5;
 /// In milliseconds, while a fault lasts.
 const SILENCE_MAX: u64 = 4_000;
+/// Nor longer than this, whatever calm time was like.
+const SILENCE_MAX_EVER: u64 = 12_000;
 /// A share of less is not judged: fewer beats than this were expected.
 const EXPECTED_MIN: f64 = 12.0;
 /// Nor is one of fewer stretches.
@@ -124,7 +129,7 @@ impl Kept {
 
     /// No silence may be longer.
     fn silence_max_ms(&self) -> u64 {
-        SILENCE_MAX.max(self.calm_silence_ms * 2)
+        (self.calm_silence_ms * 2).clamp(SILENCE_MAX, SILENCE_MAX_EVER)
     }
 }
 
@@ -168,10 +173,8 @@ pub fn judge(beats: &Beats, blows: &[Blow]) -> Kept {
                 .iter()
                 .rev()
                 .find(|before| is_touched(before));
-            let is_well = before.is_none_or(|before| {
-                let back = before.until_ms..blow.struck_ms;
-                life.at_ms.iter().any(|at| back.contains(at))
-            });
+            let is_well =
+                before.is_none_or(|before| back(life.at_ms, before.until_ms) < blow.struck_ms);
             if is_well && end >= blow.struck_ms + STRETCH_MIN {
                 spared.push(life.stretch(index, number, blow.struck_ms, end));
             }
@@ -251,10 +254,8 @@ impl<'a> Life<'a> {
             calm(well_since, blow.struck_ms);
             let mut since = end(blow);
             if blow.reach.touches(stream) {
-                let back = at_ms.iter().copied().find(|at| *at >= since);
                 // Not from the beat itself: short times that begin with one have too many.
-                let late = |back: u64| since + (back - since).next_multiple_of(STEP);
-                since = back.map_or(beats.until_ms, late);
+                since += (back(at_ms, since) - since).next_multiple_of(STEP);
             }
             well_since = well_since.max(since);
         }
@@ -276,6 +277,12 @@ impl<'a> Life<'a> {
             silence_ms,
         }
     }
+}
+
+/// When a stream that was touched until then counts again.
+fn back(at_ms: &[u64], since: u64) -> u64 {
+    let beat = at_ms.iter().copied().find(|at| *at >= since);
+    beat.map_or(since + BACK_WITHIN, |beat| beat.min(since + BACK_WITHIN))
 }
 
 /// How many beats there are in this time, and the longest time without one.

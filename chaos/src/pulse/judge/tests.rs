@@ -207,6 +207,20 @@ fn who_was_touched_before_counts_again_when_it_is_back() {
 }
 
 #[test]
+fn who_does_not_come_back_counts_in_the_end() {
+    // Touched once, and down ever after.
+    let beats = Beats {
+        until_ms: 52_000,
+        ..two_streams([steady(|_| false), steady(|at| at > 6_000)])
+    };
+    let mut blows = vec![blow(6_000, 1_000, shard(1))];
+    blows.extend((2..9).map(|number| blow(number * 6_000, 3_000, shard(SHARD))));
+    let kept = judge(&beats, &blows);
+    assert_eq!(kept.streams["far"].stretches, 6, "not the first of them");
+    assert!(!what(&kept).is_empty(), "{kept:?}");
+}
+
+#[test]
 fn a_stretch_ends_where_the_next_fault_touches() {
     let down = 11_500..14_500;
     let beats = two_streams([steady(|_| false), steady(|at| down.contains(&at))]);
