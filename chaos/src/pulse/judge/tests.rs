@@ -136,7 +136,7 @@ fn one_long_silence_is_rejected_whatever_the_share_is() {
     let silent = faults[6].struck_ms + 400..faults[6].until_ms - 400;
     let beats = two_streams([steady(is_under_fault), steady(|at| silent.contains(&at))]);
     let kept = judge(&beats, &faults);
-    assert!(share(&kept.all) > 0.9);
+    assert!(share(&kept.all) > 0.8);
     let [found] = what(&kept)[..] else {
         panic!("{kept:?}");
     };
