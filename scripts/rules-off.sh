@@ -76,6 +76,7 @@ run_chaos() { # PATCH LOG
     fi
 }
 
+compgen -G "$folder/*$word*.patch" >/dev/null || { echo "$folder has no patch with \"$word\""; exit 2; }
 held=0 wrong=0
 mkdir -p "$CARGO_TARGET_DIR"
 for patch in "$folder"/*"$word"*.patch; do
