@@ -196,7 +196,7 @@ pub struct ChaosArgs {
     /// How long there are faults
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub seconds: u64,
-    /// Which faults, separated by commas; `all` for all [default: all but disk-full]
+    /// Which faults, separated by commas; `all` for all [default: all but disk-full and failover]
     #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = nemesis)]
     pub nemesis: Vec<Vec<Nemesis>>,
     /// How many clients

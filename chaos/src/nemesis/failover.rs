@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::aim::nobody;
 use super::{Strikes, Struck};
+use crate::arena::SMALL_DISK_SHARD;
 use crate::bank::DATABASE;
 use crate::error::ChaosError;
 use crate::proxy::{Passage, Step};
@@ -24,7 +25,10 @@ impl Strikes {
         if !self.all_are_covered().await? {
             return Ok(Err("a standby does not follow its primary".to_owned()));
         }
-        let Some(caught) = self.catch(step).await else {
+        // A server with a small disk stays where its disk is.
+        let fixed = self.arena.small_disk.as_ref().map(|_| SMALL_DISK_SHARD);
+        let wants = move |passage: &Passage| !passage.is_local() && Some(passage.shard) != fixed;
+        let Some(caught) = self.catch_where(step, wants).await else {
             return Ok(nobody(step));
         };
         let (shard, what) = (caught.passage.shard, self.name(&caught));
