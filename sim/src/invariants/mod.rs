@@ -1,16 +1,18 @@
 //! What must hold, under the names of `docs/invariants.md`.
 //!
-//! What can be judged at one moment, [`crate::world::observer`] judges when it happens. The rest
-//! is judged here when the world has come to rest: each file reads the shards' tables, as direct
-//! SQL would, and never asks the core.
+//! What can be judged at one moment, [`crate::world::observer`] judges when it happens (I3 and I8
+//! as a whole, I2, I4 and I5 in part). The rest is judged here when the world has come to rest:
+//! each file reads the shards' tables, as direct SQL would, and never asks the core.
 
 mod i10_independence;
 mod i1_atomicity;
 mod i2_stability;
+pub(crate) mod i3_unanimity;
 mod i4_durability;
 mod i5_exactly_once;
 mod i6_no_orphans;
 mod i7_progress;
+pub(crate) mod i8_write_order;
 mod r16_detection;
 
 use crate::world::World;

@@ -12,7 +12,7 @@ use gavel_protocol::{BatchId, Gid, Outcome, ShardTag, Txid};
 use super::World;
 use super::ids::{self, ShortBatch, ShortTxid, TxNumber};
 use super::shard::{Branch, Change, Rows};
-use crate::invariants::Invariant;
+use crate::invariants::{Invariant, i3_unanimity, i8_write_order};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Observer {
@@ -22,8 +22,7 @@ pub(crate) struct Observer {
     pub(crate) told: BTreeMap<Txid, Final>,
     /// Who heard that a batch did nothing for it.
     pub(crate) refused: BTreeSet<(Txid, BatchId)>,
-    /// Branches that PostgreSQL has really prepared, and the work in them.
-    prepared: BTreeMap<(BatchId, ShardTag), Vec<Txid>>,
+    prepared: Prepared,
     /// Commit decisions that cannot be lost any more.
     durable: BTreeSet<BatchId>,
     /// Recorded outcomes that cannot be lost any more.
@@ -35,6 +34,9 @@ pub(crate) struct Observer {
     /// Whether a shard began another life, be it without any loss.
     pub(crate) restored: bool,
 }
+
+/// Branches that PostgreSQL has really prepared, and the members whose work is in them.
+pub(crate) type Prepared = BTreeMap<(BatchId, ShardTag), Vec<Txid>>;
 
 /// An outcome that is final for a txid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,14 +62,8 @@ impl Observer {
 
     /// Home's COMMIT has been executed: I3.
     pub(crate) fn on_decided(&mut self, batch: BatchId, prepared: &[ShardTag], members: &[Txid]) {
-        for shard in prepared {
-            let executed = self.prepared.get(&(batch, *shard));
-            if executed.map(Vec::as_slice) != Some(members) {
-                let short = ShortBatch(batch);
-                self.violate(Invariant::I3, || {
-                    format!("{short} is decided without a yes of shard {shard} for its members")
-                });
-            }
+        if let Err(what) = i3_unanimity::check(&self.prepared, batch, prepared, members) {
+            self.violate(Invariant::I3, || what);
         }
     }
 
@@ -197,16 +193,13 @@ impl World {
         if observer.harmed.contains(&gid.batch) {
             return;
         }
-        match kind {
-            FinishKind::Commit if !is_durable => observer.violate(Invariant::I8, || {
-                format!(
-                    "COMMIT PREPARED of {short} on shard {shard} before its decision is durable"
-                )
-            }),
-            FinishKind::Rollback if is_durable => observer.violate(Invariant::I1, || {
+        if let Err(what) = i8_write_order::check(gid.batch, shard, kind, is_durable) {
+            observer.violate(Invariant::I8, || what);
+        }
+        if kind == FinishKind::Rollback && is_durable {
+            observer.violate(Invariant::I1, || {
                 format!("ROLLBACK PREPARED of {short} on shard {shard}, which is committed")
-            }),
-            FinishKind::Commit | FinishKind::Rollback => {}
+            });
         }
     }
 
