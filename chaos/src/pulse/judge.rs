@@ -43,8 +43,11 @@ const KEPT_MIN: f64 = 0.5;
 const SILENCE_MAX: u64 = 6_000;
 /// Nor longer than this, whatever calm time was like.
 const SILENCE_MAX_EVER: u64 = 12_000;
-/// A share of less is not judged: fewer beats than this were expected.
+/// A share of less says nothing: fewer beats than this were expected.
 const EXPECTED_MIN: f64 = 12.0;
+/// One fault or stream among many is judged from this: of twenty or thirty shares, the worst must not
+/// be bad by chance, on a machine where beats come in bursts.
+const EXPECTED_EACH_MIN: f64 = 30.0;
 /// Nor is one of fewer stretches.
 const STRETCHES_MIN: usize = 6;
 /// All in all, fewer faults are no evidence.
@@ -204,7 +207,10 @@ fn violations(kept: &Kept, spared: &[Stretch], beats: &Beats, blows: &[Blow]) ->
         let who = format!("{name}, under faults that did not touch it");
         (who, group)
     });
-    let slow = faults.chain(streams).filter_map(|(who, group)| {
+    let each = faults.chain(streams);
+    let each = each.filter(|(_, group)| group.expected >= EXPECTED_EACH_MIN);
+    let all = std::iter::once(("streams that faults did not touch".to_owned(), &kept.all));
+    let slow = all.chain(each).filter_map(|(who, group)| {
         let share = group.kept().filter(|share| *share < KEPT_MIN)?;
         let (percent, stretches) = (share * 100.0, group.stretches);
         Some(format!(

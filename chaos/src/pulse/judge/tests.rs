@@ -108,6 +108,7 @@ fn a_stream_that_stops_under_faults_of_others_is_rejected() {
     assert_eq!(
         what(&kept),
         [
+            "streams that faults did not touch: 0 % of the calm rate in 14 stretches",
             "streams that `pause-postgres` did not touch: 0 % of the calm rate in 14 stretches",
             "far, under faults that did not touch it: 0 % of the calm rate in 14 stretches",
         ]
