@@ -177,7 +177,7 @@ fn draw_plan(rng: &mut SmallRng) -> Plan {
         shards,
         coordinators: rng.random_range(1..=3),
         clients: rng.random_range(2..=10),
-        transactions: rng.random_range(100..=180),
+        transactions: rng.random_range(200..=300),
         odd: *[0, 5, 20, 40].choose(rng).expect("some"),
         rows: *[0, 0, 3, 20].choose(rng).expect("some"),
         principals: rng.random_range(1..=2),
@@ -247,7 +247,7 @@ fn rough(rng: &mut SmallRng, hole: Option<Hole>) -> Profile {
         faults,
         fault_every: *[20, 60, 200].choose(rng).expect("some"),
         repair_every: *[30, 100, 300].choose(rng).expect("some"),
-        steps_max: 30_000,
+        steps_max: 60_000,
         clocks_apart_ms: 3_600_000,
         expects: Expects::Nothing,
     }
