@@ -10,6 +10,21 @@ use gavel_tests::load::{Load, assert_told_the_truth, declared};
 use local_postgres::Mode;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// The participant of the shard that only decides.
+const HOME: Role = Role::Participant(2);
+
+/// Somebody restores home's database from a backup, says so as they should, and starts its
+/// participant, which must not be running.
+fn restore_home(fleet: &Fleet) {
+    fleet.dev.servers()[2]
+        .sql(bank::DATABASE, "SELECT gavel.new_incarnation()")
+        .expect("begin another incarnation");
+    fleet.dev.restart(HOME).expect("start the participant");
+    fleet
+        .dev
+        .wait_ready(READY_WITHIN)
+        .expect("everybody is back");
+}
 
 /// Waits until a branch is prepared, so that the fault strikes something (a fault that misses
 /// proves nothing).
@@ -208,17 +223,8 @@ async fn r13_a_home_restored_while_a_session_is_open_commits_nothing_of_it() {
             assert_eq!(rows.expect("the session is open"), 1);
         }
     }
-    // Somebody restores home from a backup, and says so as they should.
-    let home = Role::Participant(2);
-    fleet.dev.kill(home).expect("stop the participant");
-    fleet.dev.servers()[2]
-        .sql(bank::DATABASE, "SELECT gavel.new_incarnation()")
-        .expect("begin another incarnation");
-    fleet.dev.restart(home).expect("start the participant");
-    fleet
-        .dev
-        .wait_ready(READY_WITHIN)
-        .expect("everybody is back");
+    fleet.dev.kill(HOME).expect("stop the participant");
+    restore_home(&fleet);
     let outcome = session.commit().await;
     // Its branches name home's earlier life. (The register would refuse it, too: its batch is
     // older than the new life. But nobody needs to be told that its outcome is unknown.)
@@ -242,8 +248,7 @@ async fn r13_a_home_restored_while_it_decides_leaves_its_batch_in_doubt_and_its_
         let txid = gavel.mint("decisions").expect("a shard");
         declared(&gavel, txid, (first, account), (second, account)).await
     };
-    let home = Role::Participant(2);
-    fleet.arm(home, "participant.decide.executed");
+    fleet.arm(HOME, "participant.decide.executed");
     fleet
         .dev
         .wait_ready(READY_WITHIN)
@@ -254,15 +259,7 @@ async fn r13_a_home_restored_while_it_decides_leaves_its_batch_in_doubt_and_its_
         assert!(died.elapsed() < READY_WITHIN, "home has never decided");
         tokio::task::yield_now().await;
     }
-    // Somebody restores home from a backup, and says so as they should.
-    fleet.dev.servers()[2]
-        .sql(bank::DATABASE, "SELECT gavel.new_incarnation()")
-        .expect("begin another incarnation");
-    fleet.dev.restart(home).expect("start the participant");
-    fleet
-        .dev
-        .wait_ready(READY_WITHIN)
-        .expect("everybody is back");
+    restore_home(&fleet);
     let outcome = transfer(gavel.clone(), 2).await;
     assert!(outcome.is_committed(), "the same lane: {outcome:?}");
     let outcome = doubtful.await.expect("no panic");

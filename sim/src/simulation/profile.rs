@@ -241,12 +241,14 @@ fn rough(rng: &mut SmallRng, hole: Option<Hole>) -> Profile {
     let mut faults: Vec<Kind> = [MESSAGES, PROCESSES, CLIENTS].concat();
     faults.shuffle(rng);
     faults.truncate(rng.random_range(1..=faults.len()));
+    let fault_every = *[20, 60, 200].choose(rng).expect("some");
     Profile {
         name: "rough",
         setup: setup(rng, hole, &plan),
         faults,
-        fault_every: *[20, 60, 200].choose(rng).expect("some"),
-        repair_every: *[30, 100, 300].choose(rng).expect("some"),
+        fault_every,
+        // Were it rarer by far, everything would be broken most of the time, and nothing tried.
+        repair_every: fault_every * rng.random_range(1..=3),
         steps_max: 60_000,
         clocks_apart_ms: 3_600_000,
         expects: Expects::Nothing,
