@@ -21,9 +21,9 @@ struct Arguments {
     /// Run this seed alone, and save its trace.
     #[arg(long, conflicts_with_all = ["seeds", "seconds"])]
     seed: Option<u64>,
-    /// Explore the models instead: `small` or `large`.
+    /// Explore the models instead.
     #[arg(long, conflicts_with_all = ["seed", "seeds", "seconds"])]
-    models: Option<String>,
+    models: Option<Size>,
     /// Only the models whose name contains this.
     #[arg(long, requires = "models", default_value = "")]
     only: String,
@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let hole = arguments.hole.as_deref().map(parse_hole).transpose()?;
-    if let Some(size) = &arguments.models {
+    if let Some(size) = arguments.models {
         return explore_models(size, &arguments, hole);
     }
     if let Some(seed) = arguments.seed {
@@ -89,15 +89,10 @@ fn parse_hole(text: &str) -> anyhow::Result<Hole> {
 
 /// Explores models one after the other; the first that finds something ends it.
 fn explore_models(
-    size: &str,
+    size: Size,
     arguments: &Arguments,
     hole: Option<Hole>,
 ) -> anyhow::Result<ExitCode> {
-    let size = match size {
-        "small" => Size::Small,
-        "large" => Size::Large,
-        other => anyhow::bail!("there is no size `{other}`: use small or large"),
-    };
     let configurations = Configuration::all(size, hole).into_iter();
     for configuration in configurations.filter(|each| each.name.contains(&arguments.only)) {
         let explored = model::explore(&configuration, arguments.threads);

@@ -17,12 +17,14 @@ pub struct Configuration {
 }
 
 /// How much is explored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Size {
-    /// What every test run can afford: one fault in most configurations.
+    /// What every test run can afford: one fault in most models.
     Small,
-    /// Two faults in most configurations.
+    /// Two faults in most models.
     Large,
+    /// Three faults in most models: hours, and many gigabytes.
+    Huge,
 }
 
 const MESSAGES: &[(Kind, u8)] = &[(Kind::Drop, 2), (Kind::Duplicate, 1), (Kind::GiveUp, 2)];
@@ -43,6 +45,7 @@ impl Configuration {
         let faults = match size {
             Size::Small => 1,
             Size::Large => 2,
+            Size::Huge => 3,
         };
         let mut all = vec![
             own_home(faults),
@@ -57,11 +60,20 @@ impl Configuration {
             deferred(faults),
             reader(faults),
             // What two shards have both lost, nobody can find.
-            harm("two shards, one of which loses data", Kind::LoseData),
-            harm("two shards, one of which is restored", Kind::Restore),
+            harm(
+                "two shards, one of which loses data",
+                Kind::LoseData,
+                faults,
+            ),
+            harm(
+                "two shards, one of which is restored",
+                Kind::Restore,
+                faults,
+            ),
             harm(
                 "two shards, one of which a person meddles with",
                 Kind::ByHand,
+                faults,
             ),
         ];
         for configuration in &mut all {
@@ -235,7 +247,7 @@ fn reader(faults: u8) -> Configuration {
 
 /// One thing that Gavel cannot prevent, besides one that it can: it is found (R13, R16). Two of
 /// the first kind could undo the same transaction on both shards, and leave no trace of it.
-fn harm(name: &'static str, what: Kind) -> Configuration {
+fn harm(name: &'static str, what: Kind, faults: u8) -> Configuration {
     let setup = Setup {
         archive: 2,
         ..setup(2, vec![transaction(1, &[0, 1])])
@@ -243,6 +255,6 @@ fn harm(name: &'static str, what: Kind) -> Configuration {
     Configuration {
         name,
         setup,
-        budget: budget(2, &[&[(what, 1), (Kind::Drop, 1)], PROCESSES]),
+        budget: budget(faults.max(2), &[&[(what, 1), (Kind::Drop, 1)], PROCESSES]),
     }
 }
