@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::world::{SETTINGS, World, text};
+use crate::world::{NO_CHECKPOINTS, SETTINGS, World, text};
 
 /// How often the disk is asked to make 8 KiB durable.
 const FLUSHES: usize = 200;
@@ -37,16 +37,19 @@ pub struct Machine {
 
 /// Looks at the machine.
 pub fn describe(world: &World) -> anyhow::Result<Machine> {
-    let server = &world.servers()[0];
+    let server = &world.servers(1)[0];
     let durable = [
         "fsync",
         "synchronous_commit",
         "full_page_writes",
         "wal_sync_method",
     ];
-    let names = durable
-        .into_iter()
-        .chain(SETTINGS.iter().map(|(name, _)| *name));
+    let names = durable.into_iter().chain(
+        SETTINGS
+            .iter()
+            .chain(&NO_CHECKPOINTS)
+            .map(|(name, _)| *name),
+    );
     let settings: anyhow::Result<Vec<_>> = names
         .map(|name| Ok((name.to_owned(), text(server, &format!("SHOW {name}"))?)))
         .collect();

@@ -1,5 +1,5 @@
-//! Side-by-side measurements: Gavel against hand-written two-phase commit, on the same servers,
-//! in one run, repetitions interleaved.
+//! Side-by-side measurements: Gavel against hand-written transactions, on the same servers, in one
+//! run, repetitions interleaved.
 //!
 //! A run that loses money, leaves something prepared, or cannot say what became of a transfer
 //! fails the whole measurement: a number for wrong results is worth nothing.
@@ -7,102 +7,247 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::Parser;
+use anyhow::{Context as _, ensure};
+use clap::{Args, Parser, Subcommand};
 
-mod cpu;
+mod audit;
 mod load;
 mod machine;
 mod measure;
+mod page;
+mod process;
 mod report;
-mod table;
+mod scenario;
+mod steady;
+#[cfg(test)]
+mod tests;
 mod variants;
+mod work;
 mod world;
 
-use measure::Timing;
+use load::Timing;
+use scenario::Scenario;
 use variants::Kind;
+use world::{Upkeep, World};
 
-/// Measures Gavel against hand-written two-phase commit.
+/// Measures Gavel against hand-written transactions.
 #[derive(Debug, Parser)]
-struct Args {
-    /// One short repetition of everything; writes no file
+#[command(args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compare: Compare,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One variant at one load for a long time, sampled as it goes
+    Steady(SteadyArgs),
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    /// One short repetition of two scenarios; writes no file
     #[arg(long)]
     quick: bool,
-    /// Clients in a closed loop: each sends its next transfer when the last one is applied
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32, 128])]
+    /// What clients do; `all` for everything [default: all; with --quick: uniform,hot]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SCENARIO")]
+    scenario: Vec<Chosen>,
+    /// Numbers of clients [default: the scenario's own; with --quick: 1,32,128]
+    #[arg(long, value_delimiter = ',')]
     clients: Vec<usize>,
-    /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
+    /// What to measure [default: the scenario's own]
+    #[arg(long, value_enum, value_delimiter = ',')]
     variants: Vec<Kind>,
-    /// Repetitions, interleaved: A B C D A B C D
-    #[arg(long, default_value_t = 3)]
-    repetitions: usize,
-    /// Seconds that are measured in each repetition
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-    /// Seconds before that, which are not
-    #[arg(long, default_value_t = 1.0)]
-    warm_up: f64,
+    /// Repetitions, interleaved: A B C D A B C D [default: 3; with --quick: 1]
+    #[arg(long)]
+    repetitions: Option<usize>,
+    /// Seconds that are measured in each repetition [default: 5; with --quick: 1.5]
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Seconds before that, which are not [default: 0.7; with --quick: 0.2]
+    #[arg(long)]
+    warm_up: Option<f64>,
+    /// Write the files in spite of `--quick` or a choice of scenarios, clients or variants
+    #[arg(long)]
+    write: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct SteadyArgs {
+    /// How long
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// What to run
+    #[arg(long, value_enum, default_value_t = Kind::Fleet)]
+    variant: Kind,
+    /// Clients in a closed loop
+    #[arg(long, default_value_t = 32)]
+    clients: usize,
+    /// Seconds between two samples
+    #[arg(long, default_value_t = 10.0)]
+    interval: f64,
+    /// Seconds between two rounds of upkeep and looks at the databases
+    #[arg(long, default_value_t = 60.0)]
+    upkeep: f64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Common {
     /// Accounts on each shard
     #[arg(long, default_value_t = 10_000)]
     accounts: i64,
-    /// The executable for the fleet [default: `gavel` beside this one]
+    /// The executable for the variants with processes of their own [default: `gavel` beside this one]
     #[arg(long, value_name = "FILE")]
     gavel: Option<PathBuf>,
-    /// Folder for benchmarks.json and benchmarks.md; `--quick` writes nothing
+    /// Folder for what is written
     #[arg(long, default_value = "docs", value_name = "FOLDER")]
     out: PathBuf,
-    /// Write the files in spite of `--quick`
-    #[arg(long)]
-    write: bool,
 }
 
-impl Args {
-    fn timing(&self) -> Timing {
-        let (warm_up, window) = match self.quick {
-            true => (0.5, 2.0),
-            false => (self.warm_up, self.seconds),
+/// A scenario, or all of them.
+#[derive(Debug, Clone, Copy)]
+enum Chosen {
+    All,
+    One(Scenario),
+}
+
+impl clap::ValueEnum for Chosen {
+    fn value_variants<'a>() -> &'a [Self] {
+        const CHOICES: [Chosen; Scenario::ALL.len() + 1] = {
+            let mut choices = [Chosen::All; Scenario::ALL.len() + 1];
+            let mut index = 0;
+            while index < Scenario::ALL.len() {
+                choices[index + 1] = Chosen::One(Scenario::ALL[index]);
+                index += 1;
+            }
+            choices
         };
-        Timing {
-            warm_up: Duration::from_secs_f64(warm_up),
-            window: Duration::from_secs_f64(window),
+        &CHOICES
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            Self::All => "all",
+            Self::One(scenario) => scenario.name(),
+        }))
+    }
+}
+
+impl Compare {
+    fn plan(&self) -> anyhow::Result<measure::Plan> {
+        let (repetitions, warm_up, seconds) = match self.quick {
+            true => (1, 0.2, 1.5),
+            false => (3, 0.7, 5.0),
+        };
+        let quick_clients = || self.quick.then(|| vec![1, 32, 128]);
+        Ok(measure::Plan {
+            scenarios: self.scenarios(),
+            clients: given(&self.clients).or_else(quick_clients),
+            variants: given(&self.variants),
+            repetitions: self.repetitions.unwrap_or(repetitions),
+            timing: Timing {
+                warm_up: Duration::try_from_secs_f64(self.warm_up.unwrap_or(warm_up))?,
+                window: Duration::try_from_secs_f64(self.seconds.unwrap_or(seconds))?,
+            },
+            quick: self.quick,
+            executable: self.common.executable()?,
+        })
+    }
+
+    fn scenarios(&self) -> Vec<Scenario> {
+        let has = |scenario: &Scenario| {
+            let mut chosen = self.scenario.iter();
+            chosen.any(|chosen| match chosen {
+                Chosen::All => true,
+                Chosen::One(one) => one == scenario,
+            })
+        };
+        match (self.scenario.is_empty(), self.quick) {
+            (true, true) => vec![Scenario::Uniform, Scenario::Hot],
+            (true, false) => Scenario::ALL.to_vec(),
+            (false, _) => Scenario::ALL.into_iter().filter(has).collect(),
         }
     }
 
-    fn repetitions(&self) -> usize {
-        if self.quick { 1 } else { self.repetitions }
+    /// A file is always one whole run, unless somebody insists.
+    fn writes(&self) -> bool {
+        let is_whole = self.scenario.is_empty()
+            && self.clients.is_empty()
+            && self.variants.is_empty()
+            && !self.quick;
+        is_whole || self.write
+    }
+}
+
+impl Common {
+    fn executable(&self) -> anyhow::Result<PathBuf> {
+        if let Some(file) = &self.gavel {
+            return Ok(file.clone());
+        }
+        let own = std::env::current_exe().context("cannot find this executable")?;
+        Ok(own.with_file_name("gavel"))
     }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let world = world::World::start(args.accounts).await?;
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Steady(args)) => run_steady(&args).await,
+        None => compare(&cli.compare).await,
+    }
+}
+
+async fn compare(args: &Compare) -> anyhow::Result<()> {
+    let plan = args.plan()?;
+    let world = World::start(args.common.accounts, Upkeep::BetweenRuns).await?;
     let machine = machine::describe(&world)?;
-    println!("{}", table::machine(&machine));
-    let plan = measure::Plan {
-        clients: args.clients.clone(),
-        variants: args.variants.clone(),
-        repetitions: args.repetitions(),
-        timing: args.timing(),
-        executable: args.gavel.clone().map_or_else(beside_this, Ok)?,
-    };
+    println!("{}", page::table::machine(&machine));
     let rows = measure::run(&world, &plan).await?;
     let report = report::Report {
         measured: report::Measured::of(&plan, &world),
         machine,
         rows,
     };
-    println!("\n{}", table::results(&report.rows));
-    if args.write || !args.quick {
+    println!("\n{}", page::Page::of(&report)?.text);
+    if args.writes() {
+        let out = &args.common.out;
         report
-            .write(&args.out)
-            .with_context(|| format!("cannot write to {}", args.out.display()))?;
+            .write(out)
+            .with_context(|| format!("cannot write to {}", out.display()))?;
     }
     Ok(())
 }
 
-fn beside_this() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot find this executable")?;
-    Ok(own.with_file_name("gavel"))
+async fn run_steady(args: &SteadyArgs) -> anyhow::Result<()> {
+    ensure!(
+        args.interval > 0.0 && args.upkeep > 0.0,
+        "intervals must be positive"
+    );
+    let plan = steady::Plan {
+        variant: args.variant,
+        clients: args.clients,
+        length: Duration::try_from_secs_f64(args.minutes * 60.0)?,
+        interval: Duration::try_from_secs_f64(args.interval)?,
+        upkeep: Duration::try_from_secs_f64(args.upkeep)?,
+        executable: args.common.executable()?,
+    };
+    let world = World::start(args.common.accounts, Upkeep::ByItself).await?;
+    let machine = machine::describe(&world)?;
+    println!("{}", page::table::machine(&machine));
+    let steady = steady::run(&world, &plan, machine).await?;
+    let out = &args.common.out;
+    steady
+        .write(out)
+        .with_context(|| format!("cannot write to {}", out.display()))
+}
+
+fn given<T: Clone>(values: &[T]) -> Option<Vec<T>> {
+    (!values.is_empty()).then(|| values.to_vec())
 }

@@ -1,18 +1,20 @@
 //! Rows, and the files made of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::measure::{Plan, Sample};
-use crate::table;
-use crate::variants::{Kind, Layout};
+use crate::measure::{Case, Party, Plan, Sample};
+use crate::page;
+use crate::scenario::Scenario;
+use crate::variants::{Kind, LIMITS, Layout};
 use crate::world::World;
 
-/// Everything that goes into `benchmarks.json`.
-#[derive(Debug, Serialize, Deserialize)]
+/// Everything that goes into `benchmarks.json`: always one run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Where.
     pub machine: Machine,
@@ -23,7 +25,7 @@ pub struct Report {
 }
 
 /// How it was measured.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measured {
     /// When a client hears of the end.
     pub ack: String,
@@ -33,18 +35,20 @@ pub struct Measured {
     pub seconds: f64,
     /// Seconds before, not counted.
     pub warm_up_seconds: f64,
-    /// Accounts on each of the two shards.
+    /// Accounts on each shard.
     pub accounts_per_shard: i64,
+    /// Gavel's limits that differ from the defaults.
+    pub gavel_limits: String,
 }
 
-/// One variant at one number of clients: medians over the repetitions.
+/// One variant in one scenario at one number of clients: medians over the repetitions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     /// The variant.
     pub variant: Kind,
-    /// The kind of transfers.
-    pub scenario: String,
-    /// Clients in a closed loop.
+    /// What clients did.
+    pub scenario: Scenario,
+    /// Clients in a closed loop; 0 in an open one.
     pub clients: usize,
     /// Committed transfers per second.
     pub tps_median: f64,
@@ -64,12 +68,27 @@ pub struct Row {
     pub cpu_us_gavel: Option<f64>,
     /// CPU time of all PostgreSQL processes per transfer.
     pub cpu_us_postgres: Option<f64>,
-    /// Aborted or refused transfers in all repetitions.
+    /// Healthy transfers that came to nothing, in all repetitions.
     pub aborts: u64,
     /// Transactions per batch.
     pub batch_mean: Option<f64>,
-    /// Layout of the connections, for `2pc-best`.
+    /// Transfers that were meant to fail and did, in all repetitions.
+    #[serde(default)]
+    pub failures: u64,
+    /// Arrivals per second in an open loop.
+    #[serde(default)]
+    pub offered_tps: Option<f64>,
+    /// Rows that a transfer returned to its client.
+    #[serde(default)]
+    pub rows_per_transfer: f64,
+    /// Layout of the connections, for the hand-written pipelined variants.
     pub layout: Option<Layout>,
+    /// CPU time per transfer by process, in microseconds.
+    #[serde(default)]
+    pub cpu_us_by_process: BTreeMap<String, f64>,
+    /// The highest peak of resident memory by process, in MiB.
+    #[serde(default)]
+    pub peak_rss_mib: BTreeMap<String, f64>,
 }
 
 impl Measured {
@@ -81,13 +100,14 @@ impl Measured {
             seconds: plan.timing.window.as_secs_f64(),
             warm_up_seconds: plan.timing.warm_up.as_secs_f64(),
             accounts_per_shard: world.accounts,
+            gavel_limits: LIMITS.trim().replace('\n', ", "),
         }
     }
 }
 
 impl Row {
     /// Medians of at least one sample.
-    pub fn of(variant: Kind, clients: usize, layout: Option<Layout>, samples: &[Sample]) -> Self {
+    pub fn of(case: &Case, samples: &[Sample]) -> Self {
         let each = |value: &dyn Fn(&Sample) -> f64| samples.iter().map(value).collect::<Vec<_>>();
         let option = |value: &dyn Fn(&Sample) -> Option<f64>| {
             let known: Option<Vec<f64>> = samples.iter().map(value).collect();
@@ -98,38 +118,68 @@ impl Row {
             let micros = median(each(&|sample| sample.latency_us[at] as f64));
             rounded(micros / 1000.0, 3)
         };
+        let highest = |values: Vec<f64>| values.into_iter().fold(0.0, f64::max);
         Self {
-            variant,
-            scenario: "uniform".to_owned(),
-            clients,
+            variant: case.kind,
+            scenario: case.scenario,
+            clients: case.clients,
             tps_min: rounded(tps.iter().copied().fold(f64::INFINITY, f64::min), 1),
             tps_max: rounded(tps.iter().copied().fold(0.0, f64::max), 1),
             tps_median: rounded(median(tps), 1),
             p50_ms: latency(0),
             p95_ms: latency(1),
             p99_ms: latency(2),
-            cpu_us_client: option(&|sample| sample.cpu_us[0]),
-            cpu_us_gavel: option(&|sample| sample.cpu_us[1]),
-            cpu_us_postgres: option(&|sample| sample.cpu_us[2]),
+            cpu_us_client: option(&|sample| sample.cpu_of(Party::Client)),
+            cpu_us_gavel: option(&|sample| sample.cpu_of(Party::Gavel)),
+            cpu_us_postgres: option(&|sample| sample.cpu_of(Party::Postgres)),
             aborts: samples.iter().map(|sample| sample.aborts).sum(),
             batch_mean: option(&|sample| sample.batch_mean),
-            layout,
+            failures: samples.iter().map(|sample| sample.failures).sum(),
+            offered_tps: option(&|sample| sample.offered_tps),
+            rows_per_transfer: rounded(median(each(&Sample::rows_per_transfer)), 1),
+            layout: case.kind.has_layouts().then_some(case.layout),
+            cpu_us_by_process: by_process(samples, |sample| &sample.cpu_us, median),
+            peak_rss_mib: by_process(samples, |sample| &sample.peak_mib, highest),
         }
     }
 }
 
+fn by_process(
+    samples: &[Sample],
+    values: impl Fn(&Sample) -> &Vec<(String, Option<f64>)>,
+    summary: impl Fn(Vec<f64>) -> f64,
+) -> BTreeMap<String, f64> {
+    let mut all = BTreeMap::<String, Vec<f64>>::new();
+    for (name, value) in samples.iter().flat_map(values) {
+        all.entry(name.clone()).or_default().extend(value);
+    }
+    all.into_iter()
+        .filter(|(_, values)| !values.is_empty())
+        .map(|(name, values)| (name, rounded(summary(values), 1)))
+        .collect()
+}
+
 impl Report {
-    /// Writes `benchmarks.json` and `benchmarks.md` into `folder`.
+    /// Writes `benchmarks.json`, `benchmarks.md` and its plots into `folder`.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder)?;
         let json = serde_json::to_string_pretty(self)? + "\n";
         fs::write(folder.join("benchmarks.json"), json)?;
-        fs::write(folder.join("benchmarks.md"), table::page(self))?;
+        let page = page::Page::of(self)?;
+        let mut text = page.text;
+        if folder.join(page::steady::PAGE).exists() {
+            text.push_str(page::steady::LINK);
+        }
+        fs::write(folder.join("benchmarks.md"), text)?;
+        for (name, svg) in page.plots {
+            fs::write(folder.join(name), svg)?;
+        }
         Ok(())
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle of the values; 0 if there are none.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -139,7 +189,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-fn rounded(value: f64, digits: i32) -> f64 {
+/// To so many digits behind the point.
+pub fn rounded(value: f64, digits: i32) -> f64 {
     let factor = 10_f64.powi(digits);
     (value * factor).round() / factor
 }
@@ -148,26 +199,55 @@ fn rounded(value: f64, digits: i32) -> f64 {
 mod tests {
     use super::*;
 
+    fn sample(tps: f64, aborts: u64) -> Sample {
+        let cpu = [
+            ("client", 10.0),
+            ("coordinator", 2.0),
+            ("postgres one", tps),
+        ];
+        Sample {
+            tps,
+            offered_tps: None,
+            latency_us: [1000, 2000, 3000],
+            cpu_us: cpu
+                .map(|(name, time)| (name.to_owned(), Some(time)))
+                .to_vec(),
+            peak_mib: vec![("client".to_owned(), Some(tps))],
+            aborts,
+            failures: 1,
+            rows: 0,
+            committed: 1,
+            batch_mean: None,
+        }
+    }
+
     #[test]
     fn medians_and_extremes() {
         assert!((median(vec![9.0, 1.0, 5.0]) - 5.0).abs() < f64::EPSILON);
         assert!((median(vec![4.0, 1.0]) - 2.5).abs() < f64::EPSILON);
-        let sample = |tps, aborts| Sample {
-            tps,
-            latency_us: [1000, 2000, 3000],
-            cpu_us: [Some(10.0), None, Some(tps)],
-            aborts,
-            batch_mean: None,
-        };
         let samples = [sample(100.0, 1), sample(300.0, 2), sample(200.0, 4)];
-        let row = Row::of(Kind::Naive, 8, None, &samples);
-        let found = serde_json::to_value(&row).unwrap();
+        let case = Case {
+            scenario: Scenario::SlowFlush,
+            kind: Kind::Fleet,
+            clients: 8,
+            rate: None,
+            layout: Layout {
+                connections: 4,
+                group: 1,
+                sessions: 0,
+            },
+        };
+        let found = serde_json::to_value(Row::of(&case, &samples)).unwrap();
         let wanted = serde_json::json!({
-            "variant": "2pc-naive", "scenario": "uniform", "clients": 8,
+            "variant": "gavel-fleet", "scenario": "slow-flush", "clients": 8,
             "tps_median": 200.0, "tps_min": 100.0, "tps_max": 300.0,
             "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0,
-            "cpu_us_client": 10.0, "cpu_us_gavel": null, "cpu_us_postgres": 200.0,
-            "aborts": 7, "batch_mean": null, "layout": null,
+            "cpu_us_client": 10.0, "cpu_us_gavel": 2.0, "cpu_us_postgres": 200.0,
+            "aborts": 7, "batch_mean": null, "failures": 3, "offered_tps": null,
+            "rows_per_transfer": 0.0,
+            "layout": null,
+            "cpu_us_by_process": {"client": 10.0, "coordinator": 2.0, "postgres one": 200.0},
+            "peak_rss_mib": {"client": 300.0},
         });
         assert_eq!(found, wanted);
     }

@@ -1,67 +1,80 @@
-//! The servers with their accounts, and the audit after every run.
+//! The servers with their accounts.
 //!
 //! Every run begins in the same state: balances reset, marks and Gavel's own rows gone, a
-//! checkpoint behind it. Afterwards SQL, run directly on the servers, must find that nothing is
-//! prepared, no money was made or lost, every balance equals its marks, and both shards have the
-//! same marks, one per committed transfer.
+//! checkpoint behind it. What must be true afterwards is in `audit`.
+
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use gavel_migrations::IdentityClaim;
+use gavel_protocol::ShardTag;
 use local_postgres::{Cluster, Options, Server};
+
+use crate::process::Processes;
+use crate::scenario::INITIAL_BALANCE;
+use crate::work::tag;
 
 /// Gavel's installation name.
 pub const DEPLOYMENT: &str = "bench";
-/// The names of the shards; their tags are 1 and 2. The first is home.
-pub const SHARDS: [&str; 2] = ["one", "two"];
-/// Moves money on one shard; must change exactly one row. All variants run this text.
-pub const UPDATE: &str = "UPDATE account SET balance = balance + $1 WHERE id = $2";
-/// Leaves the transfer's mark on one shard. All variants run this text.
-pub const MARK: &str = "INSERT INTO mark VALUES ($1, $2, $3)";
+/// The names of the shards; their tags are 1 to 4. A transaction's home is the first that it uses.
+pub const SHARDS: [&str; 4] = ["one", "two", "three", "four"];
 /// Server settings that differ from PostgreSQL's defaults, apart from those of addresses.
-pub const SETTINGS: [(&str, &str); 5] = [
+pub const SETTINGS: [(&str, &str); 3] = [
     ("max_connections", "400"),
-    ("max_prepared_transactions", "300"),
+    ("max_prepared_transactions", "600"),
     ("shared_buffers", "128MB"),
-    // No checkpoint falls into a run: one is made before each.
-    ("checkpoint_timeout", "30min"),
-    ("max_wal_size", "8GB"),
 ];
+/// Those of short runs: no checkpoint falls into a run, because one is made before each.
+pub const NO_CHECKPOINTS: [(&str, &str); 2] =
+    [("checkpoint_timeout", "30min"), ("max_wal_size", "8GB")];
 
 const DATABASE: &str = "bank";
 const ROLE: &str = "gavel_app";
-const INITIAL_BALANCE: i64 = 1_000_000;
+const SETTINGS_LIMIT: Duration = Duration::from_secs(10);
 
-/// Two servers, a shard on each.
+/// Who takes care of the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upkeep {
+    /// The measurement, between runs.
+    BetweenRuns,
+    /// PostgreSQL, as by default: checkpoints and autovacuum whenever it sees fit.
+    ByItself,
+}
+
+/// Four servers, a shard on each.
 pub struct World {
     /// Accounts per shard.
     pub accounts: i64,
+    upkeep: Upkeep,
     shards: Vec<Shard>,
     cluster: Cluster,
 }
 
 /// One shard.
+#[derive(Debug)]
 pub struct Shard {
     /// Its name.
     pub name: &'static str,
     /// Its number.
-    pub tag: u16,
+    pub tag: ShardTag,
     /// For whoever transfers money.
     pub url: String,
 }
 
 impl World {
     /// Starts the servers and makes the accounts.
-    pub async fn start(accounts: i64) -> anyhow::Result<Self> {
-        let options = SHARDS.map(server_options);
+    pub async fn start(accounts: i64, upkeep: Upkeep) -> anyhow::Result<Self> {
+        let options = SHARDS.map(|name| server_options(name, upkeep));
         let cluster = Cluster::temporary_with(&options).context("cannot start the servers")?;
         let mut shards = Vec::new();
         for (index, server) in cluster.servers().iter().enumerate() {
-            let (name, tag) = (SHARDS[index], u16::try_from(index + 1)?);
+            let (name, tag) = (SHARDS[index], tag(index));
             let url = create(server, accounts)?;
             let claim = IdentityClaim {
                 deployment: DEPLOYMENT.to_owned(),
                 shard: name.to_owned(),
-                tag,
+                tag: tag.0,
                 participant_role: Some(ROLE.to_owned()),
             };
             gavel_migrations::migrate(&server.url(DATABASE), &claim)
@@ -71,90 +84,161 @@ impl World {
         }
         Ok(Self {
             accounts,
+            upkeep,
             shards,
             cluster,
         })
     }
 
-    /// The shards, home first.
-    pub fn shards(&self) -> &[Shard] {
-        &self.shards
+    /// The first `count` shards.
+    pub fn shards(&self, count: usize) -> &[Shard] {
+        &self.shards[..count]
     }
 
-    /// The servers, in the same order.
-    pub fn servers(&self) -> &[Server] {
-        self.cluster.servers()
+    /// The servers of the first `count` shards.
+    pub fn servers(&self, count: usize) -> &[Server] {
+        &self.cluster.servers()[..count]
     }
 
-    /// Back to the beginning.
-    pub fn reset(&self) -> anyhow::Result<()> {
-        for server in self.servers() {
-            for statement in [
-                "TRUNCATE mark, gavel.decision, gavel.transaction, gavel.branch",
-                &format!("UPDATE account SET balance = {INITIAL_BALANCE}"),
-                "VACUUM ANALYZE account",
-                "CHECKPOINT",
-            ] {
-                server.sql(DATABASE, statement)?;
+    /// The servers' processes, and Gavel's.
+    pub fn processes(&self, count: usize, gavel: Vec<(String, u32)>) -> Processes {
+        let postmasters = self.servers(count).iter().filter_map(|server| {
+            let pid = server.postmaster_pid()?;
+            Some((format!("postgres {}", server.name()), pid))
+        });
+        Processes {
+            gavel,
+            postmasters: postmasters.collect(),
+        }
+    }
+
+    /// Back to the beginning, on the first `count` shards.
+    pub fn reset(&self, count: usize) -> anyhow::Result<()> {
+        self.on_each(count, |server| {
+            rows(server, &empty_and_refill())?;
+            if self.upkeep == Upkeep::BetweenRuns {
+                rows(server, "VACUUM ANALYZE account")?;
+                rows(server, "CHECKPOINT")?;
             }
-        }
+            Ok(())
+        })?;
         Ok(())
     }
 
-    /// Counts the money after `committed` transfers.
-    pub fn audit(&self, committed: u64) -> anyhow::Result<()> {
-        let wanted = self.accounts * INITIAL_BALANCE * i64::try_from(SHARDS.len())?;
-        let mut money = 0;
-        let mut marks = Vec::new();
-        for server in self.servers() {
-            let prepared = number(server, "SELECT count(*) FROM pg_prepared_xacts")?;
-            ensure!(prepared == 0, "{prepared} transactions are still prepared");
-            let damage = number(server, "SELECT count(*) FROM gavel.damage")?;
-            ensure!(damage == 0, "gavel recorded damage");
-            let wrong = number(server, &wrong_balances())?;
-            ensure!(wrong == 0, "{wrong} balances differ from their marks");
-            money += number(server, "SELECT sum(balance)::bigint FROM account")?;
-            marks.push(text(server, MARKS)?);
+    /// Changes settings of all servers, and waits until new sessions have them.
+    pub fn configure(&self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.alter(settings, |(name, value)| {
+            (
+                format!("ALTER SYSTEM SET {name} = '{value}'"),
+                "IS NOT DISTINCT FROM",
+                value,
+            )
+        })
+    }
+
+    /// Takes back what `configure` did.
+    pub fn unconfigure(&self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.alter(settings, |(name, value)| {
+            (
+                format!("ALTER SYSTEM RESET {name}"),
+                "IS DISTINCT FROM",
+                value,
+            )
+        })
+    }
+
+    fn alter<'a>(
+        &self,
+        settings: &[(&'a str, &'a str)],
+        change: impl Fn((&'a str, &'a str)) -> (String, &'static str, &'a str) + Sync,
+    ) -> anyhow::Result<()> {
+        if settings.is_empty() {
+            return Ok(());
         }
-        ensure!(money == wanted, "there is {money} instead of {wanted}");
-        ensure!(
-            marks[0] == marks[1],
-            "the shards do not have the same marks: {marks:?}"
-        );
-        let counted = format!("{committed} ");
-        ensure!(
-            marks[0].starts_with(&counted),
-            "{committed} transfers were committed, but marks are {marks:?}"
-        );
+        self.on_each(SHARDS.len(), |server| {
+            let mut questions = Vec::new();
+            for (name, value) in settings {
+                let (statement, compared, value) = change((name, value));
+                server.sql(DATABASE, &statement)?;
+                questions.push(format!(
+                    "SELECT setting {compared} '{value}' FROM pg_settings WHERE name = '{name}'"
+                ));
+            }
+            server.sql(DATABASE, "SELECT pg_reload_conf()")?;
+            // The postmaster reads its files when it has time.
+            let deadline = Instant::now() + SETTINGS_LIMIT;
+            for question in questions {
+                while text(server, &question)? != "t" {
+                    ensure!(Instant::now() < deadline, "settings do not change");
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+            Ok(())
+        })?;
         Ok(())
+    }
+
+    /// Does the same on each of the first `count` servers, at once.
+    pub fn on_each<T: Send>(
+        &self,
+        count: usize,
+        act: impl Fn(&Server) -> anyhow::Result<T> + Sync,
+    ) -> anyhow::Result<Vec<T>> {
+        let act = &act;
+        thread::scope(|scope| {
+            let workers: Vec<_> = self
+                .servers(count)
+                .iter()
+                .map(|server| scope.spawn(move || act(server)))
+                .collect();
+            let ended = workers.into_iter().map(|worker| worker.join());
+            ended
+                .map(|ended| ended.expect("asking a server does not panic"))
+                .collect()
+        })
     }
 
     /// Transactions per batch since the last reset; `None` if Gavel has decided nothing.
-    pub fn batch_mean(&self) -> anyhow::Result<Option<f64>> {
-        let home = &self.servers()[0];
-        let batches = number(home, "SELECT count(*) FROM gavel.decision")?;
-        let transactions = number(home, "SELECT count(*) FROM gavel.transaction")?;
+    pub fn batch_mean(&self, count: usize) -> anyhow::Result<Option<f64>> {
+        const COUNT: &str = "SELECT (SELECT count(*) FROM gavel.decision), \
+             (SELECT count(*) FROM gavel.transaction)";
+        let (mut batches, mut transactions) = (0, 0);
+        for [decisions, outcomes] in self.on_each(count, |server| numbers(server, COUNT))? {
+            batches += decisions;
+            transactions += outcomes;
+        }
         Ok((batches > 0).then(|| transactions as f64 / batches as f64))
     }
 }
 
-/// Count and a sum over all txids: two shards with the same marks agree on both.
-const MARKS: &str = "SELECT count(*) || ' ' || \
-     coalesce(sum(hashtextextended(txid::text, 0)::numeric), 0) FROM mark";
-
-fn wrong_balances() -> String {
+/// Only tables that have something in them are truncated: an empty partition costs new files too.
+fn empty_and_refill() -> String {
     format!(
-        "SELECT count(*) FROM account LEFT JOIN \
-         (SELECT account, sum(amount) AS moved FROM mark GROUP BY account) AS m ON m.account = id \
-         WHERE balance <> {INITIAL_BALANCE} + coalesce(moved, 0)"
+        "DO $$ DECLARE filled text; BEGIN
+             SELECT string_agg(relid::regclass::text, ', ') INTO filled
+             FROM (SELECT 'mark'::regclass AS relid
+                   UNION ALL SELECT relid FROM pg_partition_tree('gavel.decision')
+                   UNION ALL SELECT relid FROM pg_partition_tree('gavel.transaction')
+                   UNION ALL SELECT relid FROM pg_partition_tree('gavel.branch')) AS tables
+             WHERE pg_relation_size(relid) > 0;
+             IF filled IS NOT NULL THEN EXECUTE 'TRUNCATE ' || filled; END IF;
+         END $$;
+         UPDATE account SET balance = {INITIAL_BALANCE} WHERE balance <> {INITIAL_BALANCE}"
     )
 }
 
-fn server_options(name: &str) -> Options {
-    let options = Options::new(name);
-    SETTINGS.iter().fold(options, |options, (name, value)| {
-        options.setting(name, value)
-    })
+fn server_options(name: &str, upkeep: Upkeep) -> Options {
+    let options = Options::for_tests(name);
+    let between_runs: &[(&str, &str)] = match upkeep {
+        Upkeep::BetweenRuns => &NO_CHECKPOINTS,
+        Upkeep::ByItself => &[],
+    };
+    SETTINGS
+        .iter()
+        .chain(between_runs)
+        .fold(options, |options, (name, value)| {
+            options.setting(name, value)
+        })
 }
 
 fn create(server: &Server, accounts: i64) -> anyhow::Result<String> {
@@ -165,7 +249,8 @@ fn create(server: &Server, accounts: i64) -> anyhow::Result<String> {
         &format!(
             "CREATE TABLE account (id bigint PRIMARY KEY,
                                    balance bigint NOT NULL CHECK (balance >= 0));
-             CREATE TABLE mark (txid uuid NOT NULL, account bigint NOT NULL, amount bigint NOT NULL);
+             CREATE TABLE mark (txid uuid NOT NULL, mask integer NOT NULL,
+                                account bigint NOT NULL, amount bigint NOT NULL);
              GRANT SELECT, INSERT, UPDATE ON account, mark TO {ROLE};
              INSERT INTO account SELECT id, {INITIAL_BALANCE} FROM generate_series(1, {accounts}) id"
         ),
@@ -173,13 +258,27 @@ fn create(server: &Server, accounts: i64) -> anyhow::Result<String> {
     Ok(server.url_for(ROLE, &password, DATABASE))
 }
 
+/// All rows, as text.
+pub fn rows(server: &Server, query: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
+    Ok(server.sql(DATABASE, query)?)
+}
+
 /// One value, as text.
 pub fn text(server: &Server, query: &str) -> anyhow::Result<String> {
-    let rows = server.sql(DATABASE, query)?;
+    let rows = rows(server, query)?;
     let value = rows.first().and_then(|row| row.first()?.clone());
     value.with_context(|| format!("no answer to {query}"))
 }
 
-fn number(server: &Server, query: &str) -> anyhow::Result<i64> {
-    Ok(text(server, query)?.parse()?)
+/// One row of numbers.
+pub fn numbers<const N: usize>(server: &Server, query: &str) -> anyhow::Result<[i64; N]> {
+    let rows = rows(server, query)?;
+    let row = rows.into_iter().next().unwrap_or_default();
+    let parsed: Option<Vec<i64>> = row
+        .iter()
+        .map(|value| value.as_ref()?.parse().ok())
+        .collect();
+    parsed
+        .and_then(|numbers| numbers.try_into().ok())
+        .with_context(|| format!("no numbers for {query}"))
 }

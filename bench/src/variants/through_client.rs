@@ -1,32 +1,94 @@
-//! Transfers through Gavel's client library: the same code embedded and over gRPC.
+//! Transactions through Gavel's client library: the same code embedded and over gRPC.
 
 use anyhow::bail;
-use async_trait::async_trait;
-use gavel_client::{Ack, Gavel, Outcome, params};
+use gavel_client::{
+    Ack, BeginError, CallError, Gavel, Guard, Isolation, Outcome, Param, StatementError,
+};
 
-use super::{Ended, Session};
-use crate::load::Transfer;
-use crate::world::{MARK, SHARDS, UPDATE};
+use super::Ended;
+use crate::work::{Step, Style, Work};
+use crate::world::SHARDS;
 
-pub struct ThroughClient(pub Gavel);
+/// Runs one transaction.
+pub async fn run(gavel: &Gavel, work: &Work) -> anyhow::Result<Ended> {
+    match work.style {
+        Style::Declared => declared(gavel, work).await,
+        Style::Interactive => interactive(gavel, work).await,
+    }
+}
 
-#[async_trait]
-impl Session for ThroughClient {
-    async fn transfer(&mut self, transfer: &Transfer) -> anyhow::Result<Ended> {
-        let txid = transfer.txid;
-        let mut transaction = self.0.transaction().txid(txid).ack(Ack::Applied);
-        for (shard, entry) in SHARDS.into_iter().zip(transfer.entries) {
-            transaction = transaction
-                .on(shard)
-                .execute(UPDATE, params![entry.amount, entry.account])
-                .expect_rows(1)
-                .execute(MARK, params![txid.uuid(), entry.account, entry.amount]);
+async fn declared(gavel: &Gavel, work: &Work) -> anyhow::Result<Ended> {
+    let mut transaction = gavel.transaction().txid(work.txid).ack(Ack::Applied);
+    for branch in &work.branches {
+        transaction = transaction.on(SHARDS[branch.shard]);
+        for step in &branch.steps {
+            transaction = transaction.execute(step.sql, params(step));
+            if let Some(rows) = step.expects_rows {
+                transaction = transaction.expect_rows(rows);
+            }
         }
-        match transaction.submit().await? {
-            Outcome::Committed(committed) if committed.applied => Ok(Ended::Committed),
-            Outcome::Committed(_) => bail!("{txid}: committed, but not applied in time"),
-            Outcome::Aborted { .. } | Outcome::Refused { .. } => Ok(Ended::Aborted),
-            Outcome::InDoubt { detail, .. } => bail!("{txid}: in doubt: {detail}"),
+    }
+    ended(&transaction.submit().await?)
+}
+
+async fn interactive(gavel: &Gavel, work: &Work) -> anyhow::Result<Ended> {
+    let home = work.branches.first().map_or(0, |branch| branch.shard);
+    let begun = gavel.begin_at(SHARDS[home], Isolation::default()).await;
+    let mut transaction = match begun {
+        Ok(transaction) => transaction,
+        Err(BeginError::Call(CallError::Refused(why))) if why.is_retryable() => {
+            return Ok(Ended::Refused);
         }
+        Err(error) => return Err(error.into()),
+    };
+    let mut all = 0;
+    for branch in &work.branches {
+        let shard = SHARDS[branch.shard];
+        for step in &branch.steps {
+            let ran = match step.expects_rows {
+                Some(rows) => {
+                    let guard = Guard::RowsExactly(rows);
+                    transaction
+                        .execute_expecting(shard, step.sql, params(step), guard)
+                        .await
+                }
+                None => transaction.query(shard, step.sql, params(step)).await,
+            };
+            match ran {
+                Ok(rows) => all += rows.len() as u64,
+                Err(StatementError::Refused(_)) => {
+                    transaction.rollback().await?;
+                    return Ok(Ended::Refused);
+                }
+                Err(StatementError::Ended(outcome)) => return ended(&outcome),
+                Err(error @ StatementError::SessionLost { .. }) => return Err(error.into()),
+                Err(error @ StatementError::UnknownShard(_)) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(match ended(&transaction.commit_with(Ack::Applied).await)? {
+        Ended::Committed { .. } => Ended::Committed { rows: all },
+        failed @ (Ended::Failed | Ended::Refused) => failed,
+    })
+}
+
+fn params(step: &Step) -> Vec<Param> {
+    let each = step.params.iter();
+    each.map(|param| param.as_deref().map_or(Param::NULL, Param::text))
+        .collect()
+}
+
+fn ended(outcome: &Outcome) -> anyhow::Result<Ended> {
+    match outcome {
+        Outcome::Committed(committed) if committed.applied => {
+            let each = committed.results().iter().flat_map(|(_, results)| results);
+            Ok(Ended::Committed {
+                rows: each.map(|rows| rows.len() as u64).sum(),
+            })
+        }
+        Outcome::Committed(_) => bail!("{outcome}, but was not applied in time"),
+        Outcome::Aborted { .. } => Ok(Ended::Failed),
+        Outcome::Refused { .. } => Ok(Ended::Refused),
+        Outcome::InDoubt { .. } => bail!("{outcome}"),
     }
 }

@@ -1,0 +1,200 @@
+//! `gavel-fleet` and `gavel-serve`: Gavel as processes of its own, and a client that speaks gRPC
+//! with the coordinator.
+//!
+//! In the fleet, coordinator and participants are a process each, with gRPC between them; served,
+//! they are one.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use async_trait::async_trait;
+use gavel_client::Gavel;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use super::through_client::run;
+use super::{Ended, LIMITS, Setting, Variant};
+use crate::work::Work;
+use crate::world::{DEPLOYMENT, Shard};
+
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+pub struct Processes {
+    named: Vec<(String, u32)>,
+    children: Mutex<Children>,
+    client: Gavel,
+    executable: PathBuf,
+    /// Configuration and logs; removed last.
+    folder: TempDir,
+}
+
+/// Coordinator first: it stops first. Killed when dropped.
+struct Children(Vec<Child>);
+
+impl Processes {
+    pub async fn fleet(setting: Setting<'_>) -> anyhow::Result<Self> {
+        let mut commands = vec![("coordinator".to_owned(), vec!["coordinator"])];
+        for shard in setting.shards {
+            let name = format!("participant {}", shard.name);
+            commands.push((name, vec!["participant", "--shard", shard.name]));
+        }
+        Self::start(setting, commands).await
+    }
+
+    pub async fn serve(setting: Setting<'_>) -> anyhow::Result<Self> {
+        Self::start(setting, vec![("serve".to_owned(), vec!["serve"])]).await
+    }
+
+    async fn start(
+        setting: Setting<'_>,
+        commands: Vec<(String, Vec<&str>)>,
+    ) -> anyhow::Result<Self> {
+        let executable = setting.executable;
+        ensure!(
+            executable.exists(),
+            "there is no {}: build gavel-cli with the same profile, or name it with --gavel",
+            executable.display()
+        );
+        let folder = tempfile::tempdir()?;
+        let port = local_postgres::free_port()?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(folder.path().join("gavel.toml"))?;
+        let text = render(setting.shards, port)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        let mut children = Children(Vec::new());
+        let mut named = Vec::new();
+        for (name, args) in commands {
+            let child = spawn(executable, folder.path(), &args)?;
+            named.push((name, child.id()));
+            children.0.push(child);
+        }
+        if let Err(error) = wait_until_ready(port, &mut children.0).await {
+            let logs = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+            return Err(error.context(logs));
+        }
+        let client = Gavel::connect([format!("http://127.0.0.1:{port}")]).await?;
+        Ok(Self {
+            named,
+            children: Mutex::new(children),
+            client,
+            executable: executable.to_owned(),
+            folder,
+        })
+    }
+}
+
+#[async_trait]
+impl Variant for Processes {
+    async fn run(&self, work: &Work) -> anyhow::Result<Ended> {
+        run(&self.client, work).await
+    }
+
+    fn processes(&self) -> Vec<(String, u32)> {
+        self.named.clone()
+    }
+
+    async fn upkeep(&self) -> anyhow::Result<()> {
+        let mut command = command(&self.executable, self.folder.path());
+        command.args(["retention", "run"]).stdin(Stdio::null());
+        let ran = tokio::task::spawn_blocking(move || command.output()).await??;
+        let said = String::from_utf8_lossy(&ran.stderr);
+        ensure!(ran.status.success(), "gavel retention failed: {said}");
+        Ok(())
+    }
+
+    async fn stop(&self) -> anyhow::Result<()> {
+        // Their standard input ends, which tells them to stop; all clients have their answers.
+        for child in &mut self.children.lock().await.0 {
+            drop(child.stdin.take());
+            let deadline = Instant::now() + READY_LIMIT;
+            while child.try_wait()?.is_none() {
+                ensure!(Instant::now() < deadline, "a gavel process does not stop");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _gone_already = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+fn render(shards: &[Shard], port: u16) -> anyhow::Result<String> {
+    let mut text = format!(
+        "deployment = \"{DEPLOYMENT}\"\nmigrate_on_start = false\n\n\
+         [coordinator]\nlisten = \"127.0.0.1:{port}\"\n\n[log]\nlevel = \"warn\"\n\n\
+         [limits]\n{LIMITS}"
+    );
+    for shard in shards {
+        write!(
+            text,
+            "\n[[shard]]\nname = \"{}\"\ntag = {}\nparticipant = \"http://127.0.0.1:{}\"\n\
+             database_url = \"{}\"\n",
+            shard.name,
+            shard.tag.0,
+            local_postgres::free_port()?,
+            shard.url
+        )?;
+    }
+    Ok(text)
+}
+
+fn command(executable: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(executable);
+    command.arg("--config").arg(folder.join("gavel.toml"));
+    command
+}
+
+fn spawn(executable: &Path, folder: &Path, args: &[&str]) -> anyhow::Result<Child> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))?;
+    command(executable, folder)
+        .args(args)
+        .arg("--exit-with-stdin")
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot run {}", executable.display()))
+}
+
+async fn wait_until_ready(port: u16, children: &mut [Child]) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_LIMIT;
+    while !is_ready(port).await.unwrap_or(false) {
+        for child in &mut *children {
+            if let Some(status) = child.try_wait()? {
+                bail!("a gavel process ended: {status}");
+            }
+        }
+        ensure!(Instant::now() < deadline, "gavel is not ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+async fn is_ready(port: u16) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.starts_with("HTTP/1.1 200"))
+}
