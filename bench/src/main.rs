@@ -66,7 +66,7 @@ struct Compare {
     /// Seconds that are measured in each repetition [default: 5; with --quick: 1.5]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Seconds before that, which are not [default: 0.7; with --quick: 0.2]
+    /// Seconds before that, which are not [default: 0.7; with --quick: 0.4]
     #[arg(long)]
     warm_up: Option<f64>,
     /// Write the files in spite of `--quick` or a choice of scenarios, clients or variants
@@ -142,7 +142,7 @@ impl clap::ValueEnum for Chosen {
 impl Compare {
     fn plan(&self) -> anyhow::Result<measure::Plan> {
         let (repetitions, warm_up, seconds) = match self.quick {
-            true => (1, 0.2, 1.5),
+            true => (1, 0.4, 1.5),
             false => (3, 0.7, 5.0),
         };
         let quick_clients = || self.quick.then(|| vec![1, 32, 128]);
@@ -215,7 +215,7 @@ async fn compare(args: &Compare) -> anyhow::Result<()> {
         machine,
         rows,
     };
-    println!("\n{}", page::Page::of(&report)?.text);
+    println!("\n{}", page::Page::of(&report)?.results);
     if args.writes() {
         let out = &args.common.out;
         report

@@ -114,7 +114,6 @@ async fn run_scenario(
         for repetition in 1..=plan.repetitions {
             for (case, samples) in cases.iter().zip(&mut samples) {
                 let sample = measure(world, plan, *case, plan.timing).await?;
-                ensure!(sample.tps > 0.0, "{case:?} committed nothing in time");
                 println!(
                     "{scenario:<15} {:<15} {clients:>5} clients, run {repetition} of {}: \
                      {:>8.0} transfers/s",
@@ -251,6 +250,7 @@ pub async fn measure(
         )
     };
     let counted = counted.with_context(|| format!("{} failed", what()))?;
+    ensure!(counted.tally.committed > 0, "{} committed nothing", what());
     audit(world, shards, counted.tally.committed)
         .with_context(|| format!("{} is wrong", what()))?;
     Ok(Sample::of(&counted, case.rate, world.batch_mean(shards)?))

@@ -166,7 +166,7 @@ impl Report {
         let json = serde_json::to_string_pretty(self)? + "\n";
         fs::write(folder.join("benchmarks.json"), json)?;
         let page = page::Page::of(self)?;
-        let mut text = page.text;
+        let mut text = page.text();
         if folder.join(page::steady::PAGE).exists() {
             text.push_str(page::steady::LINK);
         }

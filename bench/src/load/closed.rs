@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Counted, Tallies, Timing, Window, join_all, watch};
+use super::{Counted, Tallies, Timing, Window, first_round, join_all, watch};
 use crate::process::Processes;
 use crate::scenario::Draw;
 use crate::variants::Variant;
@@ -19,6 +19,7 @@ pub async fn run(
     processes: &Processes,
 ) -> anyhow::Result<Counted> {
     let tallies = Arc::new(Tallies::new());
+    first_round(variant, &draw, clients, &tallies).await?;
     let window = timing.window_from_now();
     let tasks = start(variant, &draw, clients, window, &tallies);
     let mut counted = watch(window, processes).await;

@@ -3,7 +3,7 @@
 pub mod closed;
 pub mod open;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::process::Processes;
-use crate::variants::Ended;
+use crate::scenario::Draw;
+use crate::variants::{Ended, Variant};
 use crate::work::Work;
 
 /// How long a run is.
@@ -155,6 +156,31 @@ impl Tallies {
         // A client that panicked fails the run where its task is joined.
         tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets every client make one transfer, so that whatever is opened on first use is open before the
+/// warm-up begins.
+async fn first_round(
+    variant: &Arc<dyn Variant>,
+    draw: &Arc<Draw>,
+    clients: usize,
+    tallies: &Arc<Tallies>,
+) -> anyhow::Result<()> {
+    let now = Instant::now();
+    let never = Window {
+        begin: now,
+        end: now,
+    };
+    let mut tasks = JoinSet::new();
+    for number in 0..clients {
+        let (variant, draw, tallies) = (variant.clone(), draw.clone(), tallies.clone());
+        tasks.spawn(async move {
+            let work = draw.next(number);
+            let ended = variant.run(&work).await?;
+            tallies.count(number, &work, ended, now, never)
+        });
+    }
+    join_all(tasks).await
 }
 
 /// Waits for the window, and looks at the processes at its begin and end.

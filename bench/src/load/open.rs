@@ -17,10 +17,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Counted, Tallies, Timing, Window, join_all, watch};
+use super::{Counted, Tallies, Timing, Window, first_round, join_all, watch};
 use crate::process::Processes;
 use crate::scenario::Draw;
 use crate::variants::Variant;
+
+/// Transfers at once before the first arrival.
+const FIRST_ROUND: usize = 32;
 
 /// Lets transfers arrive at `rate` per second.
 pub async fn run(
@@ -32,6 +35,7 @@ pub async fn run(
 ) -> anyhow::Result<Counted> {
     ensure!(rate > 0.0, "nothing arrives at a rate of {rate}");
     let tallies = Arc::new(Tallies::new());
+    first_round(variant, &draw, FIRST_ROUND, &tallies).await?;
     let window = timing.window_from_now();
     let (arrivals, arrived) = unbounded_channel();
     let clock = thread::spawn(move || arrive(&arrivals, rate, window.end));

@@ -17,8 +17,12 @@ use words::{CAVEATS, INTRODUCTION, REPEAT, VARIANTS};
 /// The page, and the files that it shows.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Markdown.
-    pub text: String,
+    /// What stands before the results; all is Markdown.
+    pub before: String,
+    /// Targets and tables.
+    pub results: String,
+    /// What stands behind them.
+    pub after: String,
     /// File names and their SVG.
     pub plots: Vec<(&'static str, String)>,
 }
@@ -31,16 +35,20 @@ impl Page {
     /// Everything that the report says.
     pub fn of(report: &Report) -> anyhow::Result<Self> {
         let mut page = Self {
-            text: format!("{INTRODUCTION}\n{VARIANTS}\n"),
+            before: format!("{INTRODUCTION}\n{VARIANTS}\n{}", busy(report)),
+            results: targets::section(&report.rows),
+            after: method(report),
             plots: Vec::new(),
         };
-        page.text.push_str(busy(report));
-        page.text.push_str(&targets::section(&report.rows));
         for scenario in Scenario::ALL {
             page.add_scenario(scenario, &report.rows)?;
         }
-        page.add_method(report);
         Ok(page)
+    }
+
+    /// The whole page.
+    pub fn text(&self) -> String {
+        [self.before.as_str(), &self.results, &self.after].concat()
     }
 
     fn add_scenario(&mut self, scenario: Scenario, all: &[Row]) -> anyhow::Result<()> {
@@ -48,7 +56,7 @@ impl Page {
         if rows.is_empty() {
             return Ok(());
         }
-        let text = &mut self.text;
+        let text = &mut self.results;
         write!(text, "## {scenario}\n\n{}\n\n", scenario.about())?;
         match scenario {
             Scenario::Uniform => {
@@ -56,47 +64,46 @@ impl Page {
                 let p99 = plot::by_clients(&rows, "99th percentile in ms", |row| row.p99_ms)?;
                 self.add_plot("Transfers per second by clients", RATE_PLOT, rate);
                 self.add_plot("99th percentile of latency by clients", P99_PLOT, p99);
-                self.text.push_str(&table::results(&rows));
-                self.text.push_str(&table::cpu_by_process(&rows));
+                self.results.push_str(&table::results(&rows));
+                self.results.push_str(&table::cpu_by_process(&rows));
             }
             Scenario::Latency => {
                 let bars = plot::latencies(&rows)?;
                 self.add_plot("Latency at half load", LATENCY_PLOT, bars);
-                self.text.push_str(&table::latency(&rows));
+                self.results.push_str(&table::latency(&rows));
             }
-            Scenario::Memory => self.text.push_str(&table::memory(&rows)),
-            _ => self.text.push_str(&table::results(&rows)),
+            Scenario::Memory => self.results.push_str(&table::memory(&rows)),
+            _ => self.results.push_str(&table::results(&rows)),
         }
-        self.text.push_str(&table::layouts(&rows));
-        self.text.push('\n');
+        self.results.push_str(&table::layouts(&rows));
+        self.results.push('\n');
         Ok(())
     }
 
     fn add_plot(&mut self, title: &str, name: &'static str, svg: String) {
-        let _ = write!(self.text, "![{title}]({name})\n\n");
+        let _ = write!(self.results, "![{title}]({name})\n\n");
         self.plots.push((name, svg));
     }
+}
 
-    fn add_method(&mut self, report: &Report) {
-        let measured = &report.measured;
-        let _ = write!(
-            self.text,
-            "## How it was measured\n\n\
-             {} accounts on each shard; ack mode `{}`. {} repetitions of {} s after {} s of warm-up, \
-             interleaved over the variants; the tables show medians, and the slowest and the fastest \
-             repetition. Clients are in a closed loop, except in `latency`. The naive variants have a \
-             connection per client and server, {} at most, which more clients share. Gavel's limits \
-             are the defaults, except `{}`.\n\n{REPEAT}\n## The machine\n\n{}\n\n{CAVEATS}",
-            measured.accounts_per_shard,
-            measured.ack,
-            measured.repetitions,
-            measured.seconds,
-            measured.warm_up_seconds,
-            NAIVE_CONNECTIONS_MAX,
-            measured.gavel_limits,
-            table::machine(&report.machine),
-        );
-    }
+fn method(report: &Report) -> String {
+    let measured = &report.measured;
+    format!(
+        "## How it was measured\n\n\
+         {} accounts on each shard; ack mode `{}`. {} repetitions of {} s after {} s of warm-up, \
+         interleaved over the variants; the tables show medians, and the slowest and the fastest \
+         repetition. Clients are in a closed loop, except in `latency`. The naive variants have a \
+         connection per client and server, {} at most, which more clients share. Gavel's limits \
+         are the defaults, except `{}`.\n\n{REPEAT}\n## The machine\n\n{}\n\n{CAVEATS}",
+        measured.accounts_per_shard,
+        measured.ack,
+        measured.repetitions,
+        measured.seconds,
+        measured.warm_up_seconds,
+        NAIVE_CONNECTIONS_MAX,
+        measured.gavel_limits,
+        table::machine(&report.machine),
+    )
 }
 
 fn busy(report: &Report) -> &'static str {
