@@ -10,6 +10,8 @@ NEXTEST_ARGS ?=
 # How the demo and the benchmarks are compiled; DEMO_PROFILE=release optimises more and takes longer.
 DEMO_PROFILE ?= quick
 BENCH_PROFILE ?= release
+# Further arguments of the benchmarks, such as --scenario hot --clients 32.
+BENCH_ARGS ?=
 # Where `gavel dev` keeps its servers.
 DEV_FOLDER ?= gavel-data
 CRASH_LOOP_TIMES ?= 10
@@ -26,7 +28,7 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-doc verify fix bench bench-quick chaos chaos-holes soak rules-off crash-loop sim fuzz clean-dev
+.PHONY: help setup build demo test test-doc verify fix bench bench-quick bench-steady chaos chaos-holes soak rules-off crash-loop sim fuzz clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -63,15 +65,16 @@ fix: ## Format, and apply the lints' own corrections
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets $(feature_flag) --fix --allow-dirty --allow-staged
 
-bench: ## Measure side by side against hand-written two-phase commit; writes docs/benchmarks.*
+bench: ## Measure side by side against hand-written two-phase commit; writes docs/benchmarks*
 	@scripts/setup.sh run
 	$(CARGO) build --locked --profile $(BENCH_PROFILE) -p gavel-cli -p gavel-bench
-	target/$(BENCH_PROFILE)/gavel-bench
+	target/$(call profile_folder,$(BENCH_PROFILE))/gavel-bench $(BENCH_ARGS)
 
-bench-quick: ## The same in about two minutes, for comparing two builds; writes nothing
-	@scripts/setup.sh run
-	$(CARGO) build --locked --profile $(BENCH_PROFILE) -p gavel-cli -p gavel-bench
-	target/$(BENCH_PROFILE)/gavel-bench --quick
+bench-quick: ## Two scenarios of it in about two minutes, for comparing two builds; writes nothing
+	@$(MAKE) --no-print-directory bench BENCH_ARGS="--quick $(BENCH_ARGS)"
+
+bench-steady: ## Ten minutes at one load, sampled as it goes; writes docs/benchmarks-steady*
+	@$(MAKE) --no-print-directory bench BENCH_ARGS="steady $(BENCH_ARGS)"
 
 chaos: ## A minute of faults at every step, then the judgement of every invariant; writes gavel-chaos.html
 	@$(MAKE) --no-print-directory soak SECONDS=60

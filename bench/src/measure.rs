@@ -53,6 +53,8 @@ pub struct Sample {
     pub aborts: u64,
     /// Transfers that were meant to fail and did.
     pub failures: u64,
+    /// Transfers whose clients were told of the commit before all shards showed it.
+    pub late: u64,
     /// Rows in the results of all transfers, warm-up included.
     pub rows: u64,
     /// Committed in all, warm-up included.
@@ -291,6 +293,7 @@ impl Sample {
             peak_mib: counted.peak_mib.clone(),
             aborts: tally.aborted,
             failures: tally.failed,
+            late: tally.late,
             rows: tally.rows,
             committed: tally.committed,
             batch_mean,

@@ -75,6 +75,10 @@ pub struct Row {
     /// Transfers that were meant to fail and did, in all repetitions.
     #[serde(default)]
     pub failures: u64,
+    /// Transfers whose clients were told of the commit before all shards showed it, warm-up
+    /// included; they count in no rate.
+    #[serde(default)]
+    pub late: u64,
     /// Arrivals per second in an open loop.
     #[serde(default)]
     pub offered_tps: Option<f64>,
@@ -135,6 +139,7 @@ impl Row {
             aborts: samples.iter().map(|sample| sample.aborts).sum(),
             batch_mean: option(&|sample| sample.batch_mean),
             failures: samples.iter().map(|sample| sample.failures).sum(),
+            late: samples.iter().map(|sample| sample.late).sum(),
             offered_tps: option(&|sample| sample.offered_tps),
             rows_per_transfer: rounded(median(each(&Sample::rows_per_transfer)), 1),
             layout: case.kind.has_layouts().then_some(case.layout),
@@ -215,6 +220,7 @@ mod tests {
             peak_mib: vec![("client".to_owned(), Some(tps))],
             aborts,
             failures: 1,
+            late: 2,
             rows: 0,
             committed: 1,
             batch_mean: None,
@@ -243,7 +249,7 @@ mod tests {
             "tps_median": 200.0, "tps_min": 100.0, "tps_max": 300.0,
             "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0,
             "cpu_us_client": 10.0, "cpu_us_gavel": 2.0, "cpu_us_postgres": 200.0,
-            "aborts": 7, "batch_mean": null, "failures": 3, "offered_tps": null,
+            "aborts": 7, "batch_mean": null, "failures": 3, "late": 6, "offered_tps": null,
             "rows_per_transfer": 0.0,
             "layout": null,
             "cpu_us_by_process": {"client": 10.0, "coordinator": 2.0, "postgres one": 200.0},

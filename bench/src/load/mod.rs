@@ -46,6 +46,8 @@ pub struct Tally {
     pub aborted: u64,
     /// Transfers that were meant to fail and did, in the measured window.
     pub failed: u64,
+    /// Transfers whose clients were told of the commit before all shards showed it, in all.
+    pub late: u64,
     /// Latencies of what was committed in the measured window, in microseconds.
     pub latencies: Histogram<u64>,
 }
@@ -91,6 +93,7 @@ impl Tally {
             rows: 0,
             aborted: 0,
             failed: 0,
+            late: 0,
             latencies: latencies.expect("the bounds are constants"),
         }
     }
@@ -101,6 +104,7 @@ impl Tally {
         self.rows += other.rows;
         self.aborted += other.aborted;
         self.failed += other.failed;
+        self.late += other.late;
         let added = self.latencies.add(&other.latencies);
         added.expect("all histograms have the same bounds");
     }
@@ -125,7 +129,9 @@ impl Tallies {
         let measured = (window.begin..window.end).contains(&now);
         let mut tally = self.lock(client);
         match (ended, work.healthy) {
-            (Ended::Committed { .. }, false) => bail!("{work:?} had to fail, and was committed"),
+            (Ended::Committed { .. } | Ended::Late, false) => {
+                bail!("{work:?} had to fail, and was committed")
+            }
             (Ended::Committed { rows }, true) => {
                 tally.committed += 1;
                 tally.rows += rows;
@@ -133,6 +139,10 @@ impl Tallies {
                     let micros = u64::try_from((now - started).as_micros())?;
                     tally.latencies.saturating_record(micros.max(1));
                 }
+            }
+            (Ended::Late, true) => {
+                tally.committed += 1;
+                tally.late += 1;
             }
             (Ended::Failed, false) => tally.failed += u64::from(measured),
             (Ended::Failed | Ended::Refused, true) | (Ended::Refused, false) => {

@@ -83,7 +83,8 @@ pub fn over_time(series: &[(String, Vec<(f64, f64)>)], title: &str) -> anyhow::R
         .collect();
     let all = || lines.iter().flat_map(|line| &line.points);
     let end = bounds(all().map(|point| point.0), 1.0).1;
-    let highest = bounds(all().map(|point| point.1), 1.2).1;
+    // Room for the legend above the lines.
+    let highest = bounds(all().map(|point| point.1), 1.6).1;
     draw((0.0..end, 0.0..highest), ("minutes", title), &lines)
 }
 
@@ -104,6 +105,7 @@ pub fn latencies(rows: &[&Row]) -> anyhow::Result<String> {
             .configure_mesh()
             .disable_x_mesh()
             .disable_x_axis()
+            .light_line_style(WHITE)
             .y_desc("latency in ms at half load")
             .label_style((FONT, 14))
             .axis_desc_style((FONT, 15))

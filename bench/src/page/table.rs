@@ -115,10 +115,17 @@ pub fn cpu_by_process(rows: &[&Row]) -> String {
     text
 }
 
-/// Which layouts of connections won.
-pub fn layouts(rows: &[&Row]) -> String {
+/// Which layouts of connections won, and what was late.
+pub fn notes(rows: &[&Row]) -> String {
     let mut text = String::new();
     for row in rows {
+        if row.late > 0 {
+            let _ = writeln!(
+                text,
+                "- `{}` at {} clients: {} answers came before all shards showed the transfer",
+                row.variant, row.clients, row.late
+            );
+        }
         let Some(layout) = row.layout else { continue };
         let mut parts = Vec::new();
         if layout.connections > 0 {

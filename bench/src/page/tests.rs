@@ -24,6 +24,7 @@ fn row(scenario: Scenario, variant: Kind, clients: usize, tps: f64) -> Row {
         aborts: 3,
         batch_mean: None,
         failures: 0,
+        late: u64::from(scenario == Scenario::Memory),
         offered_tps: (scenario == Scenario::Latency).then_some(tps),
         rows_per_transfer: 0.0,
         layout: None,
@@ -78,6 +79,7 @@ fn a_page_shows_ratios_targets_and_plots() {
         "| 32 | gavel-fleet | 400 | 360 to 440 | 1.50 | 2.50 | 4.50 | 10 | – | 100 | 3 | 0 | – | 2.00 |",
         "| gavel-fleet | 200 | 200 | 1.50 | 2.50 | 4.50 | 3 |",
         "| coordinator 321 |",
+        "- `gavel-fleet` at 10000 clients: 1 answers came before all shards showed the transfer",
         "![Transfers per second by clients](benchmarks-rate.svg)",
     ] {
         assert!(text.contains(wanted), "{wanted}\n\n{text}");

@@ -16,7 +16,7 @@ use deadpool::unmanaged::Pool;
 use futures::future::try_join_all;
 use gavel_participant::pg::Segment;
 
-use super::by_hand::{self, Connections, Habit, blame};
+use super::by_hand::{self, Connections, Fault, Habit, blame};
 use super::lines::{Job, Lines};
 use super::{Ended, Setting, Variant};
 use crate::work::{Branch, Style, Work};
@@ -49,7 +49,7 @@ impl Best {
             Vote::Yes { rows } if segment.is_committed() => Ok(Ended::Committed { rows }),
             Vote::Yes { .. } => bail!("COMMIT became {}", segment.last_tag()),
             Vote::No => bail!("COMMIT was sent before a guard could be judged"),
-            Vote::Nothing(ended) => Ok(ended),
+            Vote::Nothing(fault) => Ok(fault.into()),
         }
     }
 
@@ -70,11 +70,8 @@ impl Best {
                 bail!("PREPARE TRANSACTION became {}", segment.last_tag());
             }
         }
-        let ended = Vote::all(&votes);
-        let verb = match ended {
-            Ended::Committed { .. } => "COMMIT",
-            Ended::Failed | Ended::Refused => "ROLLBACK",
-        };
+        let all = Vote::all(&votes);
+        let verb = if all.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let prepared = votes
             .iter()
             .zip(&work.branches)
@@ -88,7 +85,7 @@ impl Best {
                 bail!("phase two failed: {error}");
             }
         }
-        Ok(ended)
+        Ok(all.map_or_else(Ended::from, |rows| Ended::Committed { rows }))
     }
 }
 
@@ -113,19 +110,20 @@ enum Vote {
     /// Done, but a guard does not hold.
     No,
     /// Not done.
-    Nothing(Ended),
+    Nothing(Fault),
 }
 
 impl Vote {
-    fn all(votes: &[Self]) -> Ended {
-        let mut all = Ended::Committed { rows: 0 };
+    /// Rows of all, or the fault of one; its own comes first.
+    fn all(votes: &[Self]) -> Result<u64, Fault> {
+        let mut all = Ok(0);
         for vote in votes {
             all = match (all, *vote) {
-                (Ended::Failed, _) | (_, Self::No | Self::Nothing(Ended::Failed)) => Ended::Failed,
-                (Ended::Refused, _) | (_, Self::Nothing(_)) => Ended::Refused,
-                (Ended::Committed { rows }, Self::Yes { rows: more }) => {
-                    Ended::Committed { rows: rows + more }
+                (Err(Fault::Own), _) | (_, Self::No | Self::Nothing(Fault::Own)) => Err(Fault::Own),
+                (Err(Fault::Passing), _) | (_, Self::Nothing(Fault::Passing)) => {
+                    Err(Fault::Passing)
                 }
+                (Ok(rows), Self::Yes { rows: more }) => Ok(rows + more),
             };
         }
         all
@@ -140,8 +138,8 @@ fn judge(segment: &Segment, branch: &Branch) -> anyhow::Result<Vote> {
     let mut all = 0;
     for (step, before) in branch.steps.iter().zip(1..) {
         match by_hand::read(segment, step, before)? {
-            Ended::Committed { rows } => all += rows,
-            Ended::Failed | Ended::Refused => return Ok(Vote::No),
+            Ok(rows) => all += rows,
+            Err(_) => return Ok(Vote::No),
         }
     }
     Ok(Vote::Yes { rows: all })

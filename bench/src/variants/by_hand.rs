@@ -16,6 +16,24 @@ use crate::world::Shard;
 /// One connection per shard.
 pub struct Connections(Vec<Connection>);
 
+/// Why a transaction did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A guard, or an SQL error of its own making.
+    Own,
+    /// Others were in its way.
+    Passing,
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Own => Self::Failed,
+            Fault::Passing => Self::Refused,
+        }
+    }
+}
+
 /// Whether the two shards are talked to at once where that is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Habit {
@@ -49,12 +67,12 @@ impl Connections {
         for (index, branch) in work.branches.iter().enumerate() {
             // Always in the order of the shards, so that no two transfers wait for each other.
             match self.work(branch, habit).await? {
-                Ended::Committed { rows: more } => rows += more,
-                failed @ (Ended::Failed | Ended::Refused) => {
+                Ok(more) => rows += more,
+                Err(fault) => {
                     let begun = work.branches[..=index].iter();
                     let rollbacks = begun.map(|branch| (branch.shard, "ROLLBACK".to_owned()));
                     self.control(rollbacks.collect(), habit).await?;
-                    return Ok(failed);
+                    return Ok(fault.into());
                 }
             }
         }
@@ -73,8 +91,8 @@ impl Connections {
         Ok(Ended::Committed { rows })
     }
 
-    /// Leaves the transaction open.
-    async fn work(&mut self, branch: &Branch, habit: Habit) -> anyhow::Result<Ended> {
+    /// Leaves the transaction open, and gives the number of rows that came back.
+    async fn work(&mut self, branch: &Branch, habit: Habit) -> anyhow::Result<Result<u64, Fault>> {
         let connection = &mut self.0[branch.shard];
         if habit == Habit::OneByOne {
             one(connection, |pipeline| {
@@ -93,11 +111,11 @@ impl Connections {
             })
             .await?;
             match read(&segment, step, usize::from(begins))? {
-                Ended::Committed { rows: more } => rows += more,
-                failed @ (Ended::Failed | Ended::Refused) => return Ok(failed),
+                Ok(more) => rows += more,
+                Err(fault) => return Ok(Err(fault)),
             }
         }
-        Ok(Ended::Committed { rows })
+        Ok(Ok(rows))
     }
 
     /// Runs statements that control transactions, and must not fail: what they leave if they do
@@ -134,30 +152,28 @@ pub async fn connect(url: &str) -> anyhow::Result<Connection> {
     target.connect().await.context("cannot connect")
 }
 
-/// What the answer to one step means; it stands behind `before` others.
-pub fn read(segment: &Segment, step: &Step, before: usize) -> anyhow::Result<Ended> {
+/// Rows in the answer to one step, which stands behind `before` others.
+pub fn read(segment: &Segment, step: &Step, before: usize) -> anyhow::Result<Result<u64, Fault>> {
     if let Some(error) = &segment.error {
-        return blame(error);
+        return Ok(Err(blame(error)?));
     }
     let reply = segment
         .replies
         .get(before)
         .context("an answer is missing")?;
     Ok(match step.expects_rows {
-        Some(expected) if expected != reply.row_count() => Ended::Failed,
-        Some(_) | None => Ended::Committed {
-            rows: reply.rows.len() as u64,
-        },
+        Some(expected) if expected != reply.row_count() => Err(Fault::Own),
+        Some(_) | None => Ok(reply.rows.len() as u64),
     })
 }
 
 /// Whose fault an error is.
-pub fn blame(error: &ServerError) -> anyhow::Result<Ended> {
+pub fn blame(error: &ServerError) -> anyhow::Result<Fault> {
     match error.sqlstate.get(..2) {
         // Data exceptions and violated constraints.
-        Some("22" | "23") => Ok(Ended::Failed),
+        Some("22" | "23") => Ok(Fault::Own),
         // Deadlocks, lock timeouts, cancelled statements.
-        Some("40" | "55" | "57") => Ok(Ended::Refused),
+        Some("40" | "55" | "57") => Ok(Fault::Passing),
         Some(_) | None => bail!("a statement failed: {error}"),
     }
 }

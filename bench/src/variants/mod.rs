@@ -22,6 +22,7 @@ use crate::world::Shard;
 
 pub use lines::{Layout, Search};
 pub use naive::CONNECTIONS_MAX as NAIVE_CONNECTIONS_MAX;
+pub use processes::CLIENTS_PER_CONNECTION;
 pub use settings::LIMITS;
 
 /// A way to make transfers.
@@ -139,6 +140,8 @@ pub enum Ended {
         /// Rows in the results.
         rows: u64,
     },
+    /// It is committed, but its client was answered before all shards showed it.
+    Late,
     /// It failed by its own fault, a guard or an SQL error: no shard shows it, and none ever will.
     Failed,
     /// It was in the way of others, or they in its way: no shard shows it.

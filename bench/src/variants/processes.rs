@@ -24,6 +24,11 @@ use super::{Ended, LIMITS, Setting, Variant};
 use crate::work::Work;
 use crate::world::{DEPLOYMENT, Shard};
 
+/// More clients than this would not be one process in real life. One connection for thousands of
+/// them does not work either: HTTP/2's flow control cuts their requests into small pieces, which
+/// the other side takes for an attack.
+pub const CLIENTS_PER_CONNECTION: usize = 256;
+
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Processes {
@@ -82,7 +87,11 @@ impl Processes {
             let logs = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             return Err(error.context(logs));
         }
-        let client = Gavel::connect([format!("http://127.0.0.1:{port}")]).await?;
+        let connections = setting
+            .clients
+            .map_or(1, |clients| clients.div_ceil(CLIENTS_PER_CONNECTION));
+        let address = format!("http://127.0.0.1:{port}");
+        let client = Gavel::connect(vec![address; connections]).await?;
         Ok(Self {
             named,
             children: Mutex::new(children),
