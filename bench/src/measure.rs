@@ -73,6 +73,9 @@ const CLIENTS_AT_THE_TOP: usize = 128;
 /// Arrivals per second in the open loop, as a share of the highest rate.
 const LOAD: f64 = 0.5;
 
+/// For how many transfers at a time variants make room that cannot know.
+const WAITING_IN_OPEN_LOOP: usize = 16;
+
 /// One thing to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
@@ -236,7 +239,10 @@ pub async fn measure(
     world.reset(shards)?;
     let setting = Setting {
         shards: world.shards(shards),
-        clients: case.rate.is_none().then_some(case.clients),
+        clients: match case.rate {
+            Some(_) => WAITING_IN_OPEN_LOOP,
+            None => case.clients,
+        },
         layout: case.layout,
         executable: &plan.executable,
     };

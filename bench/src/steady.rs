@@ -94,7 +94,7 @@ pub async fn run(world: &World, plan: &Plan, machine: Machine) -> anyhow::Result
     );
     let setting = Setting {
         shards: world.shards(shards),
-        clients: Some(plan.clients),
+        clients: plan.clients,
         layout: candidates[candidates.len() - 1],
         executable: &plan.executable,
     };

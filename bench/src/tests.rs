@@ -30,7 +30,7 @@ async fn run(world: &World, scenario: Scenario, kind: Kind) -> Sample {
         scenario,
         kind,
         clients: 4,
-        rate: (scenario.pace() == Pace::OpenLoop).then_some(200.0),
+        rate: (scenario.pace() == Pace::OpenLoop).then_some(100.0),
         layout: Layout {
             connections: if scenario.styles() == Styles::Interactive {
                 0

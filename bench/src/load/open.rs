@@ -23,7 +23,7 @@ use crate::scenario::Draw;
 use crate::variants::Variant;
 
 /// Transfers at once before the first arrival.
-const FIRST_ROUND: usize = 32;
+const FIRST_ROUND: usize = 16;
 
 /// Lets transfers arrive at `rate` per second.
 pub async fn run(

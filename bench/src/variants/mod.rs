@@ -65,8 +65,8 @@ pub enum Kind {
 pub struct Setting<'a> {
     /// The shards that are used.
     pub shards: &'a [Shard],
-    /// At most so many transactions come at a time; `None` if nobody knows.
-    pub clients: Option<usize>,
+    /// So many transactions come at a time.
+    pub clients: usize,
     /// For the hand-written pipelined ones.
     pub layout: Layout,
     /// Gavel's executable.

@@ -18,9 +18,7 @@ pub struct Naive(Pool<Connections>);
 
 impl Naive {
     pub async fn start(setting: Setting<'_>) -> anyhow::Result<Self> {
-        let count = setting
-            .clients
-            .map_or(CONNECTIONS_MAX, |clients| clients.min(CONNECTIONS_MAX));
+        let count = setting.clients.min(CONNECTIONS_MAX);
         Ok(Self(by_hand::pool(setting.shards, count).await?))
     }
 }

@@ -87,9 +87,7 @@ impl Processes {
             let logs = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             return Err(error.context(logs));
         }
-        let connections = setting
-            .clients
-            .map_or(1, |clients| clients.div_ceil(CLIENTS_PER_CONNECTION));
+        let connections = setting.clients.div_ceil(CLIENTS_PER_CONNECTION);
         let address = format!("http://127.0.0.1:{port}");
         let client = Gavel::connect(vec![address; connections]).await?;
         Ok(Self {
