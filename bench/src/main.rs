@@ -66,7 +66,7 @@ struct Compare {
     /// Seconds that are measured in each repetition [default: 5; with --quick: 1.5]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Seconds before that, which are not [default: 0.7; with --quick: 0.4]
+    /// Seconds before that, which are not [default: 0.5; with --quick: 0.4]
     #[arg(long)]
     warm_up: Option<f64>,
     /// Write the files in spite of `--quick` or a choice of scenarios, clients or variants
@@ -143,7 +143,7 @@ impl Compare {
     fn plan(&self) -> anyhow::Result<measure::Plan> {
         let (repetitions, warm_up, seconds) = match self.quick {
             true => (1, 0.4, 1.5),
-            false => (3, 0.7, 5.0),
+            false => (3, 0.5, 5.0),
         };
         let quick_clients = || self.quick.then(|| vec![1, 32, 128]);
         Ok(measure::Plan {

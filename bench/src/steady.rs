@@ -50,6 +50,8 @@ pub struct Steady {
     pub clients: usize,
     /// For how long.
     pub seconds: f64,
+    /// Between two rounds of upkeep by Gavel's own command; `None` where it has no processes.
+    pub upkeep_seconds: Option<f64>,
     /// Transfers in all, as clients were told and as the audit found.
     pub committed: u64,
     /// What it looked like on the way.
@@ -99,6 +101,7 @@ pub async fn run(world: &World, plan: &Plan, machine: Machine) -> anyhow::Result
         executable: &plan.executable,
     };
     let variant = plan.variant.start(setting).await?;
+    let has_processes = !variant.processes().is_empty();
     let ran = watch(world, plan, &variant).await;
     variant.stop().await?;
     drop(variant);
@@ -109,6 +112,7 @@ pub async fn run(world: &World, plan: &Plan, machine: Machine) -> anyhow::Result
         variant: plan.variant,
         clients: plan.clients,
         seconds: plan.length.as_secs_f64(),
+        upkeep_seconds: has_processes.then_some(plan.upkeep.as_secs_f64()),
         committed,
         samples,
     })

@@ -8,8 +8,7 @@ use crate::steady::Steady;
 /// Its file.
 pub const PAGE: &str = "benchmarks-steady.md";
 /// How `benchmarks.md` speaks of it.
-pub const LINK: &str = "\n## Ten minutes\n\nHow rate, memory and databases develop over ten minutes \
-     stands in [benchmarks-steady.md](benchmarks-steady.md), from a run of its own.\n";
+pub const LINK: &str = "\n## Over time\n\nHow rate, memory and databases develop at one load stands in [benchmarks-steady.md](benchmarks-steady.md), from a run of its own.\n";
 /// The plot of rates.
 pub const RATE_PLOT: &str = "benchmarks-steady.svg";
 /// The plot of memory.
@@ -18,14 +17,17 @@ pub const MEMORY_PLOT: &str = "benchmarks-steady-memory.svg";
 /// Markdown.
 pub fn page(steady: &Steady) -> String {
     let minutes = steady.seconds / 60.0;
+    let retention = steady.upkeep_seconds.map_or_else(String::new, |seconds| {
+        format!(", and `gavel retention run` runs every {seconds} seconds")
+    });
     let mut text = format!(
-        "# Ten minutes at one load\n\n\
+        "# {minutes:.1} minutes at one load\n\n\
          This page is written by `make bench-steady`, with `benchmarks-steady.json` and the plots \
          beside it; changes by hand are lost.\n\n\
          `{}` with {} clients in a closed loop makes transfers between random accounts on two shards \
-         (`uniform` of [benchmarks.md](benchmarks.md)) for {minutes:.1} minutes. Servers checkpoint and \
-         vacuum by themselves, with PostgreSQL's defaults, and `gavel retention run` runs every minute. \
-         At the end the money was counted: {} transfers, all of them on both shards.\n\n\
+         (`uniform` of [benchmarks.md](benchmarks.md)). Servers checkpoint and vacuum by themselves, \
+         with PostgreSQL's defaults{retention}. At the end the money was counted: {} transfers, each \
+         on both shards.\n\n\
          ![Transfers per second]({RATE_PLOT})\n\n![Memory in MiB]({MEMORY_PLOT})\n\n",
         steady.variant, steady.clients, steady.committed
     );
@@ -103,4 +105,50 @@ pub fn plots(steady: &Steady) -> anyhow::Result<[(&'static str, String); 2]> {
         (RATE_PLOT, plot::over_time(&rate, "transfers per second")?),
         (MEMORY_PLOT, plot::over_time(&memory, "memory in MiB")?),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::page::tests::machine;
+    use crate::steady::{Sample, Servers};
+    use crate::variants::Kind;
+
+    #[test]
+    fn the_page_shows_a_line_per_look_at_the_servers() {
+        let sample = |seconds: f64, servers: Option<Servers>| Sample {
+            seconds,
+            tps: 1000.0 + seconds,
+            p99_ms: 3.5,
+            aborts: 2,
+            memory_mib: BTreeMap::from([("coordinator".to_owned(), 30.4)]),
+            servers,
+        };
+        let looked = Servers {
+            database_mib: 123.4,
+            dead_rows: 99,
+        };
+        let steady = Steady {
+            machine: machine(),
+            variant: Kind::Fleet,
+            clients: 8,
+            seconds: 60.0,
+            upkeep_seconds: Some(30.0),
+            committed: 7,
+            samples: vec![sample(30.0, Some(looked)), sample(60.0, None)],
+        };
+        let text = page(&steady);
+        for wanted in [
+            "runs every 30 seconds",
+            "| 0.5 | 1030 | 3.5 | 2 | 123 | 99 | 30 |\n\n",
+            "7 transfers",
+        ] {
+            assert!(text.contains(wanted), "{wanted}\n\n{text}");
+        }
+        for (name, svg) in plots(&steady).unwrap() {
+            assert!(svg.contains("minutes"), "{name}");
+        }
+    }
 }

@@ -33,18 +33,23 @@ fn row(scenario: Scenario, variant: Kind, clients: usize, tps: f64) -> Row {
     }
 }
 
+/// Some machine that was not busy.
+pub fn machine() -> Machine {
+    Machine {
+        cores: 2,
+        memory_gib: Some(8.0),
+        cpu_model: None,
+        kernel: "linux".to_owned(),
+        postgres: "15".to_owned(),
+        fdatasync_us: [100, 200],
+        load_before: Some(0.1),
+        settings: vec![("fsync".to_owned(), "on".to_owned())],
+    }
+}
+
 fn report(rows: Vec<Row>) -> Report {
     Report {
-        machine: Machine {
-            cores: 2,
-            memory_gib: Some(8.0),
-            cpu_model: None,
-            kernel: "linux".to_owned(),
-            postgres: "15".to_owned(),
-            fdatasync_us: [100, 200],
-            load_before: Some(0.1),
-            settings: vec![("fsync".to_owned(), "on".to_owned())],
-        },
+        machine: machine(),
         measured: Measured {
             ack: "applied".to_owned(),
             repetitions: 3,

@@ -34,7 +34,7 @@ cannot be asked for again. They are yardsticks for the price of getting this rig
 
 pub const REPEAT: &str = "Repeat it with
 
-    make bench          # about forty minutes after the build; writes this page
+    make bench          # about 35 minutes after the build; writes this page
     make bench-quick    # about two minutes; writes nothing
     make bench-steady   # ten minutes at one load; writes benchmarks-steady.md
 
