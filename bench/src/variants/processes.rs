@@ -24,10 +24,11 @@ use super::{Ended, LIMITS, Setting, Variant};
 use crate::work::Work;
 use crate::world::{DEPLOYMENT, Shard};
 
-/// More clients than this would not be one process in real life. One connection for thousands of
-/// them does not work either: HTTP/2's flow control cuts their requests into small pieces, which
-/// the other side takes for an attack.
-pub const CLIENTS_PER_CONNECTION: usize = 256;
+/// More clients than this share a connection badly: answers, and pieces of requests, that arrive
+/// faster than they are read count as an attack in HTTP/2's library (`too_many_data_frames`, about
+/// 180 small answers with the default window), which then closes the connection. All answers under
+/// way are lost, asked for again, and late.
+pub const CLIENTS_PER_CONNECTION: usize = 128;
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
