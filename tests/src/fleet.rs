@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::bank::{self, Books};
 use crate::load;
 
-/// How long in-doubt branches may live when no coordinator comes back (issue's bound).
+/// How long in-doubt branches may live when no coordinator comes back.
 pub const RESOLVED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A deployment of two data shards, a decisions shard and two coordinators.
