@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 mod audit;
@@ -55,20 +55,20 @@ struct Compare {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SCENARIO")]
     scenario: Vec<Chosen>,
     /// Numbers of clients [default: the scenario's own; with --quick: 1,32,128]
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = at_least_one)]
     clients: Vec<usize>,
     /// What to measure [default: the scenario's own]
     #[arg(long, value_enum, value_delimiter = ',')]
     variants: Vec<Kind>,
     /// Repetitions, interleaved: A B C D A B C D [default: 3; with --quick: 1]
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     repetitions: Option<usize>,
     /// Seconds that are measured in each repetition [default: 5; with --quick: 1.5]
-    #[arg(long)]
-    seconds: Option<f64>,
+    #[arg(long, value_parser = some_time)]
+    seconds: Option<Duration>,
     /// Seconds before that, which are not [default: 0.5; with --quick: 0.4]
-    #[arg(long)]
-    warm_up: Option<f64>,
+    #[arg(long, value_parser = some_time)]
+    warm_up: Option<Duration>,
     /// Write the files in spite of `--quick` or a choice of scenarios, clients or variants
     #[arg(long)]
     write: bool,
@@ -79,20 +79,20 @@ struct Compare {
 #[derive(Debug, Args)]
 struct SteadyArgs {
     /// How long
-    #[arg(long, default_value_t = 10.0)]
-    minutes: f64,
+    #[arg(long, default_value = "10", value_parser = some_minutes)]
+    minutes: Duration,
     /// What to run
     #[arg(long, value_enum, default_value_t = Kind::Fleet)]
     variant: Kind,
     /// Clients in a closed loop
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = at_least_one)]
     clients: usize,
     /// Seconds between two samples
-    #[arg(long, default_value_t = 10.0)]
-    interval: f64,
+    #[arg(long, default_value = "10", value_parser = some_time)]
+    interval: Duration,
     /// Seconds between two rounds of upkeep and looks at the databases
-    #[arg(long, default_value_t = 60.0)]
-    upkeep: f64,
+    #[arg(long, default_value = "60", value_parser = some_time)]
+    upkeep: Duration,
     #[command(flatten)]
     common: Common,
 }
@@ -141,9 +141,9 @@ impl clap::ValueEnum for Chosen {
 
 impl Compare {
     fn plan(&self) -> anyhow::Result<measure::Plan> {
-        let (repetitions, warm_up, seconds) = match self.quick {
-            true => (1, 0.4, 1.5),
-            false => (3, 0.5, 5.0),
+        let (repetitions, warm_up_ms, window_ms) = match self.quick {
+            true => (1, 400, 1_500),
+            false => (3, 500, 5_000),
         };
         let quick_clients = || self.quick.then(|| vec![1, 32, 128]);
         Ok(measure::Plan {
@@ -152,8 +152,8 @@ impl Compare {
             variants: given(&self.variants),
             repetitions: self.repetitions.unwrap_or(repetitions),
             timing: Timing {
-                warm_up: Duration::try_from_secs_f64(self.warm_up.unwrap_or(warm_up))?,
-                window: Duration::try_from_secs_f64(self.seconds.unwrap_or(seconds))?,
+                warm_up: self.warm_up.unwrap_or(Duration::from_millis(warm_up_ms)),
+                window: self.seconds.unwrap_or(Duration::from_millis(window_ms)),
             },
             quick: self.quick,
             executable: self.common.executable()?,
@@ -226,16 +226,12 @@ async fn compare(args: &Compare) -> anyhow::Result<()> {
 }
 
 async fn run_steady(args: &SteadyArgs) -> anyhow::Result<()> {
-    ensure!(
-        args.interval > 0.0 && args.upkeep > 0.0,
-        "intervals must be positive"
-    );
     let plan = steady::Plan {
         variant: args.variant,
         clients: args.clients,
-        length: Duration::try_from_secs_f64(args.minutes * 60.0)?,
-        interval: Duration::try_from_secs_f64(args.interval)?,
-        upkeep: Duration::try_from_secs_f64(args.upkeep)?,
+        length: args.minutes,
+        interval: args.interval,
+        upkeep: args.upkeep,
         executable: args.common.executable()?,
     };
     let world = World::start(args.common.accounts, Upkeep::ByItself).await?;
@@ -248,6 +244,48 @@ async fn run_steady(args: &SteadyArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write to {}", out.display()))
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "must be a whole number, 1 at least".to_owned())
+}
+
+/// Seconds. None at all would measure nothing.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| "must be a number of seconds above 0".to_owned())
+}
+
+fn some_minutes(text: &str) -> Result<Duration, String> {
+    let minutes = some_time(text).map_err(|_| "must be a number of minutes above 0".to_owned())?;
+    Ok(minutes * 60)
+}
+
 fn given<T: Clone>(values: &[T]) -> Option<Vec<T>> {
     (!values.is_empty()).then(|| values.to_vec())
+}
+
+#[cfg(test)]
+mod arguments {
+    use super::*;
+
+    #[test]
+    fn what_would_measure_nothing_is_refused() {
+        for bad in [
+            ["--repetitions", "0"],
+            ["--clients", "8,0"],
+            ["--seconds", "0"],
+            ["--seconds=-1", "--quick"],
+            ["--warm-up", "NaN"],
+            ["steady", "--interval=0"],
+            ["steady", "--minutes=inf"],
+        ] {
+            let parsed = Cli::try_parse_from(["gavel-bench"].into_iter().chain(bad));
+            assert!(parsed.is_err(), "{bad:?}");
+        }
+        let good = ["gavel-bench", "--clients", "1,8", "--seconds", "0.5"];
+        let compare = Cli::try_parse_from(good).unwrap().compare;
+        assert_eq!(compare.clients, [1, 8]);
+        assert_eq!(compare.seconds, Some(Duration::from_millis(500)));
+    }
 }

@@ -79,3 +79,11 @@ fn a_seed_gives_the_same_bytes_twice() {
         );
     }
 }
+
+#[test]
+fn a_seed_settles_hundreds_of_transactions() {
+    const SEEDS: u64 = 100;
+    let reports = (0..SEEDS).map(|seed| simulation::run(seed.into()));
+    let settled: u64 = reports.map(|report| report.transactions).sum();
+    assert!(settled >= 200 * SEEDS, "{settled} in {SEEDS} seeds");
+}

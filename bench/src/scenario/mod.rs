@@ -162,17 +162,7 @@ impl Scenario {
     pub fn shards(self) -> usize {
         match self {
             Self::FourShards | Self::ThreeShards => 4,
-            Self::Uniform
-            | Self::Hot
-            | Self::GuardFailures
-            | Self::SqlFailures
-            | Self::Skewed
-            | Self::Wide
-            | Self::SlowFlush
-            | Self::Interactive
-            | Self::Mixed
-            | Self::Latency
-            | Self::Memory => 2,
+            _ => 2,
         }
     }
 
@@ -180,18 +170,7 @@ impl Scenario {
     pub fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::SlowFlush => &[("commit_delay", "1000"), ("commit_siblings", "0")],
-            Self::Uniform
-            | Self::Hot
-            | Self::GuardFailures
-            | Self::SqlFailures
-            | Self::Skewed
-            | Self::FourShards
-            | Self::ThreeShards
-            | Self::Wide
-            | Self::Interactive
-            | Self::Mixed
-            | Self::Latency
-            | Self::Memory => &[],
+            _ => &[],
         }
     }
 
@@ -209,17 +188,7 @@ impl Scenario {
         match self {
             Self::Interactive => Styles::Interactive,
             Self::Mixed => Styles::Mixed,
-            Self::Uniform
-            | Self::Hot
-            | Self::GuardFailures
-            | Self::SqlFailures
-            | Self::Skewed
-            | Self::FourShards
-            | Self::ThreeShards
-            | Self::Wide
-            | Self::SlowFlush
-            | Self::Latency
-            | Self::Memory => Styles::Declared,
+            _ => Styles::Declared,
         }
     }
 
@@ -231,14 +200,7 @@ impl Scenario {
             Self::Interactive => &[32],
             Self::Latency => &[0],
             Self::Memory => &[10_000],
-            Self::GuardFailures
-            | Self::SqlFailures
-            | Self::Skewed
-            | Self::FourShards
-            | Self::ThreeShards
-            | Self::Wide
-            | Self::SlowFlush
-            | Self::Mixed => &[32, 128],
+            _ => &[32, 128],
         }
     }
 
@@ -252,16 +214,7 @@ impl Scenario {
         match self {
             Self::Uniform => &Kind::ALL,
             Self::Latency | Self::Memory => GAVEL,
-            Self::Hot
-            | Self::GuardFailures
-            | Self::SqlFailures
-            | Self::Skewed
-            | Self::FourShards
-            | Self::ThreeShards
-            | Self::Wide
-            | Self::SlowFlush
-            | Self::Interactive
-            | Self::Mixed => COMPARED,
+            _ => COMPARED,
         }
     }
 

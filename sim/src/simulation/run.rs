@@ -211,3 +211,39 @@ impl Run {
         (report, trace)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::Kinds;
+    use crate::world::LINK_HOLDS;
+    use crate::world::ids::{EPOCH_MS, TxNumber, txid};
+    use crate::world::network::{Body, Message, Node};
+    use crate::world::setup::tag;
+
+    /// Without this a world whose links were cut for minutes does not come to rest (I7).
+    #[test]
+    fn a_link_takes_only_so_many_messages_where_time_passes() {
+        let mut rng = SmallRng::seed_from_u64(0);
+        let with_time = Profile::draw(&mut rng, None, Some(Kinds::Rough)).setup;
+        let mut without = with_time.clone();
+        without.timers = None;
+        for (setup, held) in [(with_time, LINK_HOLDS), (without, 2 * LINK_HOLDS)] {
+            let mut world = World::new(setup);
+            let mut send = |client| {
+                world.send(Message {
+                    from: Node::Client(client),
+                    to: Node::Coordinator(0),
+                    body: Body::AskStatus {
+                        txid: txid(TxNumber(0), 0, tag(0), EPOCH_MS),
+                    },
+                    not_before: 0,
+                });
+                world.network.len()
+            };
+            let under_way = (0..2 * LINK_HOLDS).map(|_| send(0)).last();
+            assert_eq!(under_way, Some(held));
+            assert_eq!(send(1), held + 1, "another link has room of its own");
+        }
+    }
+}

@@ -82,7 +82,7 @@ impl Hash for Plan {
 
 /// Messages that are under way on a link, one way, at most: many times what batches keep there
 /// while nothing is wrong.
-const LINK_HOLDS: usize = 64;
+pub(crate) const LINK_HOLDS: usize = 64;
 
 impl World {
     /// A world in which everything is up and nothing has happened.
