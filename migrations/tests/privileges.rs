@@ -119,21 +119,11 @@ async fn grants_and_search_paths_are_what_the_schema_says() {
     );
 }
 
-/// Functions run with the owner's rights; a caller who shadows what they use must not get those.
-#[tokio::test]
-async fn a_hostile_search_path_is_not_looked_at() {
-    let shard = Shard::start().await;
-    let mut admin = shard.admin().await;
-    run(
-        &mut admin,
-        "GRANT ALL ON SCHEMA public TO north_participant; CREATE TABLE public.hits (who name); \
-         GRANT ALL ON public.hits TO PUBLIC",
-    )
-    .await
-    .expect("stage");
-    let mut evil = shard.participant().await;
+/// Objects of the caller's own that stand in front of what Gavel's functions use, if the search
+/// path is looked at; each leaves a row in `public.hits` when it is called.
+fn shadows() -> Vec<String> {
     let hit = "INSERT INTO public.hits VALUES (current_user)";
-    for sql in [
+    vec![
         format!(
             "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ {hit}; SELECT pg_catalog.clock_timestamp() $$"
         ),
@@ -154,7 +144,23 @@ async fn a_hostile_search_path_is_not_looked_at() {
         "CREATE TEMP TABLE identity (incarnation bigint); CREATE TEMP TABLE decision (batch uuid)"
             .to_owned(),
         "SET search_path = pg_temp, public, pg_catalog".to_owned(),
-    ] {
+    ]
+}
+
+/// Functions run with the owner's rights; a caller who shadows what they use must not get those.
+#[tokio::test]
+async fn a_hostile_search_path_is_not_looked_at() {
+    let shard = Shard::start().await;
+    let mut admin = shard.admin().await;
+    run(
+        &mut admin,
+        "GRANT ALL ON SCHEMA public TO north_participant; CREATE TABLE public.hits (who name); \
+         GRANT ALL ON public.hits TO PUBLIC",
+    )
+    .await
+    .expect("stage");
+    let mut evil = shard.participant().await;
+    for sql in shadows() {
         run(&mut evil, &sql)
             .await
             .unwrap_or_else(|e| panic!("{sql}: {e}"));

@@ -94,14 +94,7 @@ impl Kind {
                 let (at, job, hit) = job(world, rng, |waits| waits)?;
                 (Fault::CancelWait(at, job), hit)
             }
-            Self::Cut => {
-                let one = node(Node::Coordinator, coordinator(rng));
-                let other = node(Node::Participant, shard(rng));
-                let third = node(Node::Participant, shard(rng));
-                let ends = [(one, other), (other, one), (other, third)];
-                let (from, to) = *ends.choose(rng)?;
-                (Fault::Cut(from, to), "")
-            }
+            Self::Cut => (cut(world, rng)?, ""),
             Self::ByHand => (by_hand(world, rng)?, ""),
             Self::SubmitTwice | Self::OtherContent => return self.prank(world, rng),
         };
@@ -127,6 +120,16 @@ impl Kind {
         };
         Some((Action::Client(client, chosen), format!("{self:?}")))
     }
+}
+
+fn cut(world: &World, rng: &mut SmallRng) -> Option<Fault> {
+    let coordinator = rng.random_range(0..world.coordinators.len());
+    let one = node(Node::Coordinator, coordinator);
+    let mut shard = || node(Node::Participant, rng.random_range(0..world.shards.len()));
+    let (other, third) = (shard(), shard());
+    let ends = [(one, other), (other, one), (other, third)];
+    let (from, to) = *ends.choose(rng)?;
+    Some(Fault::Cut(from, to))
 }
 
 fn node(of: fn(u8) -> Node, at: usize) -> Node {

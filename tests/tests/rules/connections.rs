@@ -69,7 +69,19 @@ async fn r11_principals_share_no_batch_and_settings_do_not_leak(
         );
         assert_eq!(ask(&company).len(), 1, "{setting} shared a batch");
     }
-    // A temporary table would stand in front of the real one for whoever comes next.
+    make_temporary_tables(&gavel, home).await;
+    let after = (0..30).map(|i| gavel.transfer((1, i), (2, i), 1));
+    for answer in futures::future::join_all(after).await {
+        assert!(
+            is_committed(&answer.outcome),
+            "a setting leaked: {answer:?}"
+        );
+    }
+    gavel.sound_books().await;
+}
+
+/// Each would stand in front of the real table for whoever comes next on its connection.
+async fn make_temporary_tables(gavel: &Embedded, home: Home) {
     for _ in 0..8 {
         let shadow = Statement::new("SELECT * INTO TEMP account FROM account", [""; 0]);
         let transaction = Transaction::new(vec![BranchWork::write(ShardTag(1), vec![shadow])]);
@@ -82,14 +94,6 @@ async fn r11_principals_share_no_batch_and_settings_do_not_leak(
             (_, other) => panic!("{other:?}"),
         }
     }
-    let after = (0..30).map(|i| gavel.transfer((1, i), (2, i), 1));
-    for answer in futures::future::join_all(after).await {
-        assert!(
-            is_committed(&answer.outcome),
-            "a setting leaked: {answer:?}"
-        );
-    }
-    gavel.sound_books().await;
 }
 
 #[rstest]
