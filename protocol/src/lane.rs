@@ -1,7 +1,13 @@
-//! How transactions form batches.
+//! How transactions form batches, and how batches follow each other.
 //!
-//! While a lane has a batch in flight, later arrivals wait and form the next one: no timer, no
-//! added delay when idle. A lane with an unresolved batch prepares no other behind it (R12).
+//! A lane is a pipeline of three stages, in each of which is one batch at most: its branches are
+//! prepared, home decides, phase two finishes the branches. Whoever arrives while a batch is being
+//! prepared waits, and goes with the next one: no timer, no added delay when idle.
+//!
+//! Batches are decided in the order in which they began: a batch that has its votes waits until
+//! the one before it is decided. So two batches of a lane never hold rows in opposite order: on
+//! the branches the later one waits for what the earlier one has prepared, and at home it has not
+//! begun. R12: while a batch is in doubt, one other may be prepared behind it, and no more.
 
 use std::collections::VecDeque;
 
@@ -13,8 +19,28 @@ pub struct Lane<T> {
     waiting: VecDeque<T>,
     again: VecDeque<Group<T>>,
     alone_last: bool,
-    in_flight: bool,
+    /// The oldest first.
+    in_flight: VecDeque<(Turn, Stage)>,
+    turns: u32,
 }
+
+/// Names a batch in flight within its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Turn(u32);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Stage {
+    Preparing,
+    /// All votes are in; it decides when it is its turn.
+    Voted,
+    /// What becomes of it is known, and its branches are being finished.
+    Decided,
+}
+
+/// One batch in each stage.
+const IN_FLIGHT_MAX: usize = 3;
+/// One that decides, and one that is prepared behind it (R12).
+const UNDECIDED_MAX: usize = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Group<T> {
@@ -31,7 +57,8 @@ impl<T> Lane<T> {
             waiting: VecDeque::new(),
             again: VecDeque::new(),
             alone_last: false,
-            in_flight: false,
+            in_flight: VecDeque::new(),
+            turns: 0,
         }
     }
 
@@ -48,7 +75,7 @@ impl<T> Lane<T> {
         });
     }
 
-    /// Members of the batch in flight must run again; they go before those who came later.
+    /// Members of a batch in flight must run again; they go before those who came later.
     /// With `alone` set, nobody joins them.
     pub fn on_run_again(&mut self, members: Vec<T>, alone: bool) {
         if !members.is_empty() {
@@ -56,17 +83,57 @@ impl<T> Lane<T> {
         }
     }
 
-    /// The batch in flight is over.
-    pub fn on_rest(&mut self) {
-        debug_assert!(self.in_flight, "a batch was in flight");
-        self.in_flight = false;
+    /// All branches of this batch have voted, and only home is left to decide. A batch without
+    /// branches does not say this: two of them at home at once could wait for each other.
+    pub fn on_voted(&mut self, turn: Turn) {
+        self.enter(turn, Stage::Voted);
+    }
+
+    /// What becomes of this batch is known.
+    pub fn on_decided(&mut self, turn: Turn) {
+        self.enter(turn, Stage::Decided);
+    }
+
+    /// This batch is over.
+    pub fn on_rest(&mut self, turn: Turn) {
+        debug_assert!(self.in_flight.iter().any(|(each, _)| *each == turn));
+        self.in_flight.retain(|(each, _)| *each != turn);
+    }
+
+    fn enter(&mut self, turn: Turn, stage: Stage) {
+        let mut batches = self.in_flight.iter_mut();
+        if let Some((_, at)) = batches.find(|(each, _)| *each == turn) {
+            *at = stage;
+        }
+    }
+
+    /// Whether every batch that began before this one is decided.
+    pub fn may_decide(&self, turn: Turn) -> bool {
+        let mut older = self.in_flight.iter().take_while(|(each, _)| *each != turn);
+        older.all(|(_, stage)| *stage == Stage::Decided)
+    }
+
+    fn has_room(&self) -> bool {
+        let stages = || self.in_flight.iter().map(|(_, stage)| *stage);
+        let undecided = stages().filter(|stage| *stage != Stage::Decided).count();
+        self.in_flight.len() < IN_FLIGHT_MAX
+            && undecided < UNDECIDED_MAX
+            && stages().all(|stage| stage != Stage::Preparing)
     }
 
     /// The next batch, if it is time for one.
-    pub fn poll_batch(&mut self) -> Option<Vec<T>> {
-        if self.in_flight {
+    pub fn poll_batch(&mut self) -> Option<(Turn, Vec<T>)> {
+        if !self.has_room() {
             return None;
         }
+        let batch = self.next_batch()?;
+        let turn = Turn(self.turns);
+        self.turns = self.turns.wrapping_add(1);
+        self.in_flight.push_back((turn, Stage::Preparing));
+        Some((turn, batch))
+    }
+
+    fn next_batch(&mut self) -> Option<Vec<T>> {
         // Those who travel alone take turns with the others: a stream of them, each a batch of
         // one, would let nobody else through.
         let others_turn = self.alone_last && !self.waiting.is_empty();
@@ -76,22 +143,18 @@ impl<T> Lane<T> {
         };
         self.alone_last = next.as_ref().is_some_and(|group| group.alone);
         let mut batch = match next {
-            Some(group) if group.alone => {
-                self.in_flight = true;
-                return Some(group.members);
-            }
+            Some(group) if group.alone => return Some(group.members),
             Some(group) => group.members,
             None => Vec::new(),
         };
         let room = self.batch_members_max.saturating_sub(batch.len());
         let joining = room.min(self.waiting.len());
         batch.extend(self.waiting.drain(..joining));
-        self.in_flight = !batch.is_empty();
-        self.in_flight.then_some(batch)
+        (!batch.is_empty()).then_some(batch)
     }
 
     /// Takes out every waiting transaction that `gone` names: those whose time is over, or that
-    /// have no one to answer to. Members of the batch in flight are not touched.
+    /// have no one to answer to. Members of batches in flight are not touched.
     pub fn remove_waiting(&mut self, mut gone: impl FnMut(&T) -> bool) -> Vec<T> {
         let (out, kept): (Vec<T>, Vec<T>) = self.waiting.drain(..).partition(|each| gone(each));
         self.waiting = kept.into();
@@ -110,7 +173,7 @@ impl<T> Lane<T> {
 
     /// Whether nothing is in flight and nobody waits.
     pub fn is_idle(&self) -> bool {
-        !self.in_flight && self.depth() == 0
+        self.in_flight.is_empty() && self.depth() == 0
     }
 }
 
@@ -118,22 +181,76 @@ impl<T> Lane<T> {
 mod tests {
     use super::*;
 
+    fn next<T>(lane: &mut Lane<T>) -> (Turn, Vec<T>) {
+        lane.poll_batch().expect("it is time for a batch")
+    }
+
     #[test]
-    fn r12_arrivals_wait_for_the_batch_in_flight_and_form_the_next() {
+    fn arrivals_wait_for_the_batch_that_is_prepared_and_form_the_next() {
         let mut lane = Lane::new(3);
         assert_eq!(lane.poll_batch(), None);
         lane.on_submit(1);
-        assert_eq!(lane.poll_batch(), Some(vec![1]), "no delay when idle");
+        let (first, members) = next(&mut lane);
+        assert_eq!(members, [1], "no delay when idle");
         for each in 2..=6 {
             lane.on_submit(each);
         }
-        assert_eq!(lane.poll_batch(), None, "r12: one batch at a time");
-        lane.on_rest();
-        assert_eq!(lane.poll_batch(), Some(vec![2, 3, 4]));
-        lane.on_rest();
-        assert_eq!(lane.poll_batch(), Some(vec![5, 6]));
-        lane.on_rest();
+        assert_eq!(lane.poll_batch(), None);
+        lane.on_rest(first);
+        let (second, members) = next(&mut lane);
+        assert_eq!(members, [2, 3, 4]);
+        lane.on_rest(second);
+        let (third, members) = next(&mut lane);
+        assert_eq!(members, [5, 6]);
+        lane.on_rest(third);
         assert!(lane.is_idle());
+    }
+
+    #[test]
+    fn r12_one_batch_is_prepared_behind_one_that_decides_and_no_more() {
+        let mut lane = Lane::new(1);
+        for each in 1..=9 {
+            lane.on_submit(each);
+        }
+        let (first, _) = next(&mut lane);
+        assert_eq!(lane.poll_batch(), None, "one is being prepared");
+        lane.on_voted(first);
+        let (second, _) = next(&mut lane);
+        lane.on_voted(second);
+        assert_eq!(lane.poll_batch(), None, "two are undecided");
+        lane.on_decided(first);
+        let (third, _) = next(&mut lane);
+        lane.on_voted(third);
+        lane.on_decided(second);
+        assert_eq!(lane.poll_batch(), None, "two are not finished");
+        lane.on_rest(second);
+        assert_eq!(next(&mut lane).1, [4]);
+    }
+
+    #[test]
+    fn batches_decide_in_the_order_in_which_they_began() {
+        let mut lane = Lane::new(1);
+        lane.on_submit(1);
+        lane.on_submit(2);
+        let (first, _) = next(&mut lane);
+        assert!(lane.may_decide(first));
+        lane.on_voted(first);
+        let (second, _) = next(&mut lane);
+        lane.on_voted(second);
+        assert!(!lane.may_decide(second));
+        lane.on_decided(first);
+        assert!(lane.may_decide(second));
+    }
+
+    #[test]
+    fn who_aborts_while_it_is_prepared_lets_the_next_begin() {
+        let mut lane = Lane::new(1);
+        lane.on_submit(1);
+        lane.on_submit(2);
+        let (first, _) = next(&mut lane);
+        lane.on_decided(first);
+        let (second, _) = next(&mut lane);
+        assert!(lane.may_decide(second));
     }
 
     #[test]
@@ -141,18 +258,19 @@ mod tests {
         let mut lane = Lane::new(8);
         lane.on_submit(1);
         lane.on_submit(2);
-        lane.poll_batch();
+        let (first, _) = next(&mut lane);
         lane.on_submit(9);
         lane.on_run_again(vec![1], true);
         lane.on_run_again(vec![2], false);
-        lane.on_rest();
-        assert_eq!(lane.poll_batch(), Some(vec![1]));
-        lane.on_rest();
-        assert_eq!(lane.poll_batch(), Some(vec![2, 9]));
+        lane.on_rest(first);
+        let (second, members) = next(&mut lane);
+        assert_eq!(members, [1]);
+        lane.on_rest(second);
+        assert_eq!(next(&mut lane).1, [2, 9]);
     }
 
     #[test]
-    fn r12_a_stream_of_those_who_travel_alone_lets_others_through() {
+    fn a_stream_of_those_who_travel_alone_lets_others_through() {
         let mut lane = Lane::new(8);
         for each in [1, 2, 3] {
             lane.on_submit_alone(each);
@@ -160,9 +278,9 @@ mod tests {
         lane.on_submit(8);
         lane.on_submit(9);
         let mut batches = Vec::new();
-        while let Some(batch) = lane.poll_batch() {
+        while let Some((turn, batch)) = lane.poll_batch() {
             batches.push(batch);
-            lane.on_rest();
+            lane.on_rest(turn);
         }
         assert_eq!(batches, [vec![1], vec![8, 9], vec![2], vec![3]]);
         assert!(lane.is_idle());
@@ -172,11 +290,11 @@ mod tests {
     fn who_gives_up_waiting_leaves() {
         let mut lane = Lane::new(8);
         lane.on_submit(1);
-        lane.poll_batch();
+        let (first, _) = next(&mut lane);
         lane.on_submit(2);
         lane.on_submit(3);
         assert_eq!(lane.remove_waiting(|each| *each == 2), vec![2]);
-        lane.on_rest();
-        assert_eq!(lane.poll_batch(), Some(vec![3]));
+        lane.on_rest(first);
+        assert_eq!(next(&mut lane).1, [3]);
     }
 }

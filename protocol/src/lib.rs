@@ -36,7 +36,7 @@ pub use batch::Batch;
 pub use digest::{MembersDigest, RequestHash};
 pub use gid::Gid;
 pub use id::{BatchId, DriverId, Txid};
-pub use lane::Lane;
+pub use lane::{Lane, Turn};
 pub use limits::Limits;
 pub use names::{DeploymentName, Incarnation, Principal, ShardName, ShardTag};
 pub use outcome::{AbortCode, AbortReason, Outcome, Refusal, RefusalCode};

@@ -254,6 +254,15 @@ impl Batch {
         )
     }
 
+    /// Whether it is known what becomes of the batch, or given up to find out: the next batch of
+    /// its lane may decide.
+    pub fn is_decided(&self) -> bool {
+        match self.state {
+            State::Preparing { .. } | State::Deciding { .. } | State::Resolving { .. } => false,
+            State::Committing { .. } | State::Aborting { .. } | State::Stuck | State::Rest => true,
+        }
+    }
+
     fn failed(&self, index: MemberIndex, reason: AbortReason) -> FailedMember {
         let (txid, request_hash) = self.spec.members[index];
         FailedMember {

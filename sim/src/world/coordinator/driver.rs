@@ -9,10 +9,10 @@ use gavel_protocol::message::{
 };
 use gavel_protocol::{
     BatchId, DeploymentName, Gid, MembersDigest, Outcome, Refusal, RefusalCode, RequestHash,
-    ShardTag,
+    ShardTag, Turn,
 };
 
-use super::{LaneKey, Run, TicketId};
+use super::{Coordinator, LaneKey, Run, TicketId};
 use crate::world::World;
 use crate::world::hole::Hole;
 use crate::world::ids;
@@ -21,7 +21,13 @@ use crate::world::setup::place;
 use crate::world::shard::{Change, Rows, TransactionRow};
 
 impl World {
-    pub(super) fn start_batch(&mut self, at: usize, lane: &LaneKey, members: Vec<TicketId>) {
+    pub(super) fn start_batch(
+        &mut self,
+        at: usize,
+        lane: &LaneKey,
+        turn: Turn,
+        members: Vec<TicketId>,
+    ) {
         let id = u8::try_from(at).expect("few coordinators");
         let now = self.now;
         let coordinator = &mut self.coordinators[at];
@@ -45,6 +51,8 @@ impl World {
         let run = Run {
             machine,
             lane: lane.clone(),
+            turn,
+            waits_to_decide: None,
             members,
             hashes,
             known: coordinator.known.clone(),
@@ -67,6 +75,7 @@ impl World {
         run.pending.remove(&key);
         let effects = run.machine.on(planted);
         self.carry_out_all(at, batch, effects);
+        self.move_lane(at, batch);
     }
 
     fn carry_out_all(&mut self, at: usize, batch: BatchId, effects: Vec<Effect>) {
@@ -75,9 +84,14 @@ impl World {
         }
     }
 
-    fn carry_out_effect(&mut self, at: usize, batch: BatchId, effect: Effect) {
+    pub(super) fn carry_out_effect(&mut self, at: usize, batch: BatchId, effect: Effect) {
         match effect {
             Effect::Prepare(shard) => self.ask_prepare(at, batch, shard),
+            Effect::Decide { .. } if !self.has_its_turn(at, batch) => {
+                if let Some(run) = self.coordinators[at].runs.get_mut(&batch) {
+                    run.waits_to_decide = Some(effect);
+                }
+            }
             Effect::Decide { members, failed } => self.ask_decide(at, batch, &members, failed),
             Effect::AskRegister => {
                 let home = self.run(at, batch).lane.home;
@@ -103,6 +117,12 @@ impl World {
             }
             Effect::Rest => self.rest(at, batch),
         }
+    }
+
+    fn has_its_turn(&self, at: usize, batch: BatchId) -> bool {
+        let coordinator = &self.coordinators[at];
+        let run = coordinator.runs.get(&batch);
+        run.is_none_or(|run| coordinator.may_decide(run))
     }
 
     fn run(&self, at: usize, batch: BatchId) -> &Run {
@@ -302,7 +322,19 @@ impl World {
     }
 }
 
+impl Coordinator {
+    pub(super) fn may_decide(&self, run: &Run) -> bool {
+        let lane = self.lanes.get(&run.lane);
+        lane.is_none_or(|lane| lane.may_decide(run.turn))
+    }
+}
+
 impl Run {
+    pub(super) fn has_branches(&self) -> bool {
+        let mut shards = self.lane.writes.iter().chain(&self.lane.reads);
+        shards.any(|shard| *shard != self.lane.home)
+    }
+
     fn member(&self, member: MemberIndex) -> Member {
         Member {
             txid: self.members[member].txid,

@@ -6,11 +6,11 @@ mod lanes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gavel_protocol::batch::{Batch, Rerun};
+use gavel_protocol::batch::{Batch, Effect, Rerun};
 use gavel_protocol::message::{FailedMember, Vote};
 use gavel_protocol::{
     AbortCode, AbortReason, BatchId, Incarnation, Lane, Outcome, Refusal, RefusalCode, RequestHash,
-    ShardTag, Txid,
+    ShardTag, Turn, Txid,
 };
 
 use super::World;
@@ -69,6 +69,9 @@ pub(crate) struct Ticket {
 pub(crate) struct Run {
     pub(crate) machine: Batch,
     lane: LaneKey,
+    turn: Turn,
+    /// The decide that waits for its turn.
+    waits_to_decide: Option<Effect>,
     members: Vec<TicketId>,
     hashes: Vec<RequestHash>,
     /// The incarnations as they were known when it began.
