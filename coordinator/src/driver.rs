@@ -25,6 +25,7 @@ use self::calls::Happened;
 use crate::backoff;
 use crate::coordinator::Inner;
 use crate::engine::Answer;
+use crate::lanes::Seat;
 use crate::ticket::Ticket;
 use crate::verdict;
 
@@ -42,6 +43,8 @@ pub struct Driver {
     isolation: Isolation,
     batch_safe: bool,
     interactive: bool,
+    /// Interactive batches go past the lanes, and have none.
+    seat: Option<Seat>,
     executed: Vec<MemberIndex>,
     results: HashMap<ShardTag, Vec<Vec<StatementResult>>>,
     attempts: HashMap<Retry, u32>,
@@ -79,12 +82,21 @@ impl Driver {
                 .iter()
                 .all(|each| each.submission.transaction.is_batch_safe()),
             interactive,
+            seat: None,
             executed: Vec::new(),
             results: HashMap::new(),
             attempts: HashMap::new(),
             inner,
             tickets,
         })
+    }
+
+    /// The batch goes through a lane, in which others are before and behind it.
+    pub fn in_lane(self, seat: Seat) -> Self {
+        Self {
+            seat: Some(seat),
+            ..self
+        }
     }
 
     /// Drives the batch to its rest; returns the members that must run again.
@@ -103,7 +115,14 @@ impl Driver {
                     break;
                 };
                 let event = self.keep_results(happened);
+                let was_decided = machine.is_decided();
                 let next = machine.on(event);
+                if let Some(seat) = self.seat.as_ref()
+                    && machine.is_decided()
+                    && !was_decided
+                {
+                    seat.decided();
+                }
                 effects = self.settle_session(&machine, next).await;
             }
             self.tickets.iter().for_each(|ticket| ticket.rest());
@@ -178,7 +197,10 @@ impl Driver {
         let pause = backoff::pause(attempt, &self.inner.limits);
         match effect {
             Effect::Prepare(shard) => under_way.push(self.prepare(shard)),
-            Effect::Decide { members, failed } => under_way.push(self.decide(members, failed)),
+            Effect::Decide { members, failed } => {
+                let decide = self.decide(members, failed);
+                under_way.push(self.in_turn(decide));
+            }
             Effect::AskRegister => under_way.push(self.ask_register(pause)),
             Effect::Commit(shard) => under_way.push(self.finish(shard, FinishKind::Commit, pause)),
             Effect::Rollback(shard) => {
@@ -191,6 +213,22 @@ impl Driver {
             Effect::Alarm(detail) => tracing::error!(batch = %self.batch, "ALARM: {detail}"),
             Effect::Rest => {}
         }
+    }
+
+    /// In a lane, batches are decided in the order in which they began.
+    fn in_turn(&self, decide: BoxFuture<'static, Happened>) -> BoxFuture<'static, Happened> {
+        let Some(seat) = self.seat.clone() else {
+            return decide;
+        };
+        // Home is there, or there is nothing but home: then no other may be there with it.
+        let has_branches = self.identities.keys().any(|shard| *shard != self.home.tag);
+        if has_branches {
+            seat.voted();
+        }
+        Box::pin(async move {
+            seat.turn_to_decide().await;
+            decide.await
+        })
     }
 
     /// How often this very effect was asked for before.

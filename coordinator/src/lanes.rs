@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gavel_protocol::batch::Rerun;
-use gavel_protocol::{Access, Isolation, Lane, Outcome, Principal, Refusal, RefusalCode, ShardTag};
+use gavel_protocol::{
+    Access, Isolation, Lane, Outcome, Principal, Refusal, RefusalCode, ShardTag, Turn,
+};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::clock;
 use crate::coordinator::Inner;
@@ -40,7 +43,68 @@ impl LaneKey {
 
 /// All lanes. A lane exists while it has something to do.
 #[derive(Default)]
-pub struct Lanes(Mutex<HashMap<LaneKey, Lane<Arc<Ticket>>>>);
+pub struct Lanes(Mutex<HashMap<LaneKey, Pipeline>>);
+
+/// A lane, and a bell that rings when a batch in it moves on.
+struct Pipeline {
+    lane: Lane<Arc<Ticket>>,
+    moved: Arc<Notify>,
+}
+
+/// A batch's place in its lane.
+#[derive(Clone)]
+pub struct Seat {
+    inner: Arc<Inner>,
+    key: LaneKey,
+    turn: Turn,
+}
+
+impl Seat {
+    /// All branches have voted: the next batch may be prepared.
+    pub fn voted(&self) {
+        self.move_on(Lane::on_voted);
+    }
+
+    /// What becomes of the batch is known: the next one may decide.
+    pub fn decided(&self) {
+        self.move_on(Lane::on_decided);
+    }
+
+    fn move_on(&self, on: fn(&mut Lane<Arc<Ticket>>, Turn)) {
+        let mut lanes = self.inner.lanes.0.lock();
+        if let Some(pipeline) = lanes.get_mut(&self.key) {
+            on(&mut pipeline.lane, self.turn);
+            pipeline.moved.notify_waiters();
+        }
+        Lanes::start_batches(&self.inner, &self.key, &mut lanes);
+    }
+
+    /// Waits until every batch that began before this one is decided.
+    pub async fn turn_to_decide(&self) {
+        let moved = {
+            let lanes = self.inner.lanes.0.lock();
+            lanes.get(&self.key).map(|pipeline| pipeline.moved.clone())
+        };
+        let Some(moved) = moved else {
+            return;
+        };
+        loop {
+            let mut ring = std::pin::pin!(moved.notified());
+            // From here on no ring is missed.
+            ring.as_mut().enable();
+            if self.may_decide() {
+                return;
+            }
+            ring.await;
+        }
+    }
+
+    fn may_decide(&self) -> bool {
+        let lanes = self.inner.lanes.0.lock();
+        let pipeline = lanes.get(&self.key);
+        pipeline.is_none_or(|pipeline| pipeline.lane.may_decide(self.turn))
+    }
+}
 
 impl Lanes {
     /// Puts an admitted transaction into its lane, and starts a batch if the lane is idle.
@@ -48,9 +112,11 @@ impl Lanes {
         let key = LaneKey::of(&ticket.submission);
         let mut lanes = inner.lanes.0.lock();
         let limits = &inner.limits;
-        let lane = lanes
-            .entry(key.clone())
-            .or_insert_with(|| Lane::new(limits.batch_members_max));
+        let pipeline = lanes.entry(key.clone()).or_insert_with(|| Pipeline {
+            lane: Lane::new(limits.batch_members_max),
+            moved: Arc::default(),
+        });
+        let lane = &mut pipeline.lane;
         if lane.depth() >= limits.lane_depth_max {
             // Those who lost patience are still in the queue.
             lane.remove_waiting(|ticket| ticket.is_ended());
@@ -71,15 +137,11 @@ impl Lanes {
     }
 
     /// Starts the next batch of a lane, or forgets the lane if it is idle.
-    fn start_batches(
-        inner: &Arc<Inner>,
-        key: &LaneKey,
-        lanes: &mut HashMap<LaneKey, Lane<Arc<Ticket>>>,
-    ) {
-        let Some(lane) = lanes.get_mut(key) else {
+    fn start_batches(inner: &Arc<Inner>, key: &LaneKey, lanes: &mut HashMap<LaneKey, Pipeline>) {
+        let Some(Pipeline { lane, .. }) = lanes.get_mut(key) else {
             return;
         };
-        while let Some(members) = lane.poll_batch() {
+        while let Some((turn, members)) = lane.poll_batch() {
             let (members, too_many) = cut(members, inner.limits.request_bytes_max);
             lane.on_run_again(too_many, false);
             // Whoever lost patience while waiting has been told that nothing was done.
@@ -88,13 +150,17 @@ impl Lanes {
                 .filter(|ticket| ticket.start_running())
                 .collect();
             if members.is_empty() {
-                lane.on_rest();
+                lane.on_rest(turn);
                 continue;
             }
-            let (inner_of_task, key) = (inner.clone(), key.clone());
+            let seat = Seat {
+                inner: inner.clone(),
+                key: key.clone(),
+                turn,
+            };
             inner.tasks.spawn(async move {
-                let reruns = drive(&inner_of_task, &members).await;
-                Self::rest(&inner_of_task, &key, &members, reruns);
+                let reruns = drive(&seat, &members).await;
+                Self::rest(&seat, &members, reruns);
             });
         }
         if lane.is_idle() {
@@ -102,13 +168,15 @@ impl Lanes {
         }
     }
 
-    fn rest(inner: &Arc<Inner>, key: &LaneKey, members: &[Arc<Ticket>], reruns: Vec<Rerun>) {
+    fn rest(seat: &Seat, members: &[Arc<Ticket>], reruns: Vec<Rerun>) {
+        let Seat { inner, key, turn } = seat;
         let mut lanes = inner.lanes.0.lock();
-        if let Some(lane) = lanes.get_mut(key) {
+        if let Some(Pipeline { lane, moved }) = lanes.get_mut(key) {
             for rerun in reruns {
                 lane.on_run_again(again(inner, members, &rerun), rerun.alone);
             }
-            lane.on_rest();
+            lane.on_rest(*turn);
+            moved.notify_waiters();
         }
         Self::start_batches(inner, key, &mut lanes);
         drop(lanes);
@@ -149,9 +217,10 @@ fn again(inner: &Inner, members: &[Arc<Ticket>], rerun: &Rerun) -> Vec<Arc<Ticke
         .collect()
 }
 
-async fn drive(inner: &Arc<Inner>, members: &[Arc<Ticket>]) -> Vec<Rerun> {
-    match Driver::new(inner.clone(), members.to_vec(), clock::mint_batch(), None) {
-        Ok(driver) => driver.run().await,
+async fn drive(seat: &Seat, members: &[Arc<Ticket>]) -> Vec<Rerun> {
+    let inner = seat.inner.clone();
+    match Driver::new(inner, members.to_vec(), clock::mint_batch(), None) {
+        Ok(driver) => driver.in_lane(seat.clone()).run().await,
         Err(refusal) => {
             for ticket in members {
                 ticket.end(ticket.answer(Outcome::Refused(refusal.clone())));

@@ -54,6 +54,7 @@ impl Configuration {
             two_coordinators(faults),
             // Where two things are at work at the same time, there are many ways already.
             one_lane(faults - 1),
+            batches_in_a_row(faults - 1),
             two_lanes(faults - 1),
             standbys(faults),
             failures(faults),
@@ -169,6 +170,23 @@ fn one_lane(faults: u8) -> Configuration {
     Configuration {
         name: "a batch of two with unequal branches",
         setup: setup(3, vec![transaction(2, &[0, 1]), second]),
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// Two batches of a lane, the second prepared behind the first, and one row that both want.
+fn batches_in_a_row(faults: u8) -> Configuration {
+    let one = || TxSpec {
+        row: 1,
+        ..transaction(1, &[0, 1])
+    };
+    let setup = Setup {
+        batch_members_max: 1,
+        ..setup(2, vec![one(), one()])
+    };
+    Configuration {
+        name: "two batches of a lane, one row",
+        setup,
         budget: budget(faults, &[MESSAGES, PROCESSES]),
     }
 }
