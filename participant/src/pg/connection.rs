@@ -56,6 +56,8 @@ pub struct Connection {
     cache: StatementCache,
     status: TransactionStatus,
     usable: bool,
+    /// What was sent behind the last exchange, and is answered by nothing that anybody waits for.
+    owed: Vec<Step>,
     /// A prepared statement went stale: the next user gets a new connection.
     stale: bool,
 }
@@ -68,6 +70,7 @@ impl Connection {
             cache: StatementCache::default(),
             status: TransactionStatus::Idle,
             usable: true,
+            owed: Vec::new(),
             stale: false,
         }
     }
@@ -88,10 +91,11 @@ impl Connection {
         &mut self,
         build: impl FnOnce(&mut Pipeline<'_>),
     ) -> Result<Vec<Segment>, Lost> {
+        self.settle().await?;
         let mut pipeline = self.pipeline();
         build(&mut pipeline);
         let messages = pipeline.finish();
-        self.exchange(messages).await
+        self.exchange(messages, Wanted::AllSegments).await
     }
 
     /// Sends the messages and reads up to the last Sync's answer. If the future is dropped half
@@ -99,6 +103,7 @@ impl Connection {
     async fn exchange(
         &mut self,
         messages: io::Result<(BytesMut, Vec<Step>)>,
+        wanted: Wanted,
     ) -> Result<Vec<Segment>, Lost> {
         if !self.usable {
             return Err(Lost(io::Error::other("the connection was lost before")));
@@ -117,7 +122,8 @@ impl Connection {
             steps: steps.into_iter().peekable(),
         };
         // Written and read at once: a server that cannot get rid of its answers stops reading.
-        let (_, segments) = tokio::try_join!(write, reader.segments()).map_err(Lost)?;
+        let (_, segments) = tokio::try_join!(write, reader.segments(wanted)).map_err(Lost)?;
+        self.owed = reader.steps.collect();
         self.status = segments
             .last()
             .map_or(self.status, |segment| segment.status);
@@ -132,48 +138,79 @@ impl Connection {
         self.usable = false;
     }
 
-    /// Runs the last segment of plain work and resets the session in the same round trip (R11).
-    /// The reset stands behind a Sync, so it cannot touch what the segment has done.
+    /// Runs the last segment of plain work and sends the reset of the session behind it (R11).
+    /// The reset stands behind a Sync, so it cannot touch what the segment has done; nobody waits
+    /// for it but the next user, in [`Self::settle`].
     pub async fn run_last(
         &mut self,
         build: impl FnOnce(&mut Pipeline<'_>),
     ) -> Result<Segment, Lost> {
-        let segments = self
-            .run(|pipeline| {
-                build(pipeline);
-                pipeline.simple(RESET);
-            })
-            .await?;
-        let mut segments = segments.into_iter();
-        let last = segments
-            .next()
-            .ok_or_else(|| Lost(io::ErrorKind::UnexpectedEof.into()))?;
-        self.usable &= segments.next().is_some_and(|reset| reset.error.is_none());
-        if self.usable && self.cache.names.len() > CACHED_STATEMENTS_MAX {
-            let _ = self.reset().await;
+        self.settle().await?;
+        let mut pipeline = self.pipeline();
+        build(&mut pipeline);
+        pipeline.simple(RESET);
+        let messages = pipeline.finish();
+        let segments = self.exchange(messages, Wanted::FirstSegment).await?;
+        let last = segments.into_iter().next();
+        last.ok_or_else(|| Lost(io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// Reads what the last user has left to be read: whether the session was reset. The
+    /// connection is lost if it was not. Nothing is sent before this is known.
+    pub async fn settle(&mut self) -> Result<(), Lost> {
+        if self.owed.is_empty() || !self.usable {
+            return Ok(());
         }
-        Ok(last)
+        self.usable = false;
+        let mut reader = Reader {
+            stream: &mut self.stream,
+            inbound: &mut self.inbound,
+            cache: &mut self.cache,
+            steps: std::mem::take(&mut self.owed).into_iter().peekable(),
+        };
+        let segments = reader.segments(Wanted::AllSegments).await.map_err(Lost)?;
+        if let Some(error) = segments.into_iter().find_map(|segment| segment.error) {
+            return Err(Lost(io::Error::other(error)));
+        }
+        self.usable = true;
+        if self.cache.names.len() > CACHED_STATEMENTS_MAX {
+            self.forget_statements().await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_statements(&mut self) -> Result<(), Lost> {
+        let mut pipeline = self.pipeline();
+        pipeline.simple("DISCARD ALL");
+        let messages = pipeline.finish();
+        let segments = self.exchange(messages, Wanted::AllSegments).await?;
+        self.cache.names.clear();
+        self.usable &= segments.iter().all(|segment| segment.error.is_none());
+        Ok(())
     }
 
     /// Prepares the connection for its next user: settings are reset (R11), and the statement
     /// cache is emptied when it has grown too large.
     pub async fn reset(&mut self) -> Result<(), Lost> {
-        let forget = self.cache.names.len() > CACHED_STATEMENTS_MAX;
+        if self.cache.names.len() > CACHED_STATEMENTS_MAX {
+            self.settle().await?;
+            return self.forget_statements().await;
+        }
         let segments = self
             .run(|pipeline| {
-                if forget {
-                    pipeline.simple("DISCARD ALL");
-                } else {
-                    pipeline.simple(RESET);
-                }
+                pipeline.simple(RESET);
             })
             .await?;
-        if forget {
-            self.cache.names.clear();
-        }
         self.usable &= segments.iter().all(|segment| segment.error.is_none());
         Ok(())
     }
+}
+
+/// How much of what was sent somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    FirstSegment,
+    AllSegments,
 }
 
 /// Reads the answers to one pipeline.
@@ -185,10 +222,13 @@ struct Reader<'c, R, I: Iterator<Item = Step>> {
 }
 
 impl<R: AsyncRead + Unpin, I: Iterator<Item = Step>> Reader<'_, R, I> {
-    async fn segments(&mut self) -> io::Result<Vec<Segment>> {
+    async fn segments(&mut self, wanted: Wanted) -> io::Result<Vec<Segment>> {
         let mut segments = Vec::new();
         while self.steps.peek().is_some() {
             segments.push(self.segment().await?);
+            if wanted == Wanted::FirstSegment {
+                break;
+            }
         }
         Ok(segments)
     }

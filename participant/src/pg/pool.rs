@@ -26,7 +26,8 @@ impl managed::Manager for Manager {
         connection: &mut Connection,
         _: &Metrics,
     ) -> RecycleResult<ConnectError> {
-        if connection.is_reusable() {
+        let settled = connection.settle().await.is_ok();
+        if settled && connection.is_reusable() {
             Ok(())
         } else {
             Err(RecycleError::message("lost, or abandoned half way"))
@@ -47,7 +48,7 @@ impl Pool {
         let timeouts = Timeouts {
             wait: Some(wait),
             create: None,
-            recycle: None,
+            recycle: Some(wait),
         };
         let pool = managed::Pool::builder(Manager(target.clone()))
             .max_size(size)
