@@ -2,6 +2,18 @@
 
 use gavel_protocol::Limits;
 
+/// HTTP/2 flow control: what may be under way in one stream. A batch of hundreds of members should
+/// not wait for a round trip in the middle.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// The same for all streams of a connection.
+///
+/// It also is the budget for small answers: `h2` closes a connection (`ENHANCE_YOUR_CALM`, too many
+/// data frames) on which frames of less than 256 bytes, not read yet, have used up half of this
+/// window, each as if it had 256. A window that adapts itself begins at 64 KiB, and a few hundred
+/// calls under way were too many for it; this one is enough for 65,000.
+pub const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+
 /// Bytes of an encoded answer above which something is broken: answers are held in memory.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 

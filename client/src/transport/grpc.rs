@@ -11,7 +11,7 @@ use gavel_protocol::{
 use gavel_wire::MalformedMessage;
 use gavel_wire::api::gavel_client::GavelClient;
 use gavel_wire::api::{self as wire};
-use gavel_wire::convert;
+use gavel_wire::{convert, sizes};
 use http::HeaderValue;
 use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Response, Status};
@@ -42,7 +42,8 @@ impl Grpc {
         };
         let endpoint = Endpoint::from(uri)
             .connect_timeout(options.connect_timeout)
-            .http2_adaptive_window(true)
+            .initial_stream_window_size(sizes::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(sizes::CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
         let channel = MarkingChannel {

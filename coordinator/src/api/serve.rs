@@ -8,6 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use axum::Router;
+use gavel_wire::sizes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -77,7 +78,8 @@ fn serve_connection(stream: TcpStream, router: Router, graceful: &GracefulShutdo
     builder
         .http2()
         .timer(TokioTimer::new())
-        .adaptive_window(true)
+        .initial_stream_window_size(sizes::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(sizes::CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);

@@ -20,7 +20,7 @@ use gavel_wire::sizes;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::serve::{CONNECTION_WINDOW_BYTES, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_BYTES};
+use crate::serve::{PING_INTERVAL, PING_TIMEOUT};
 
 /// When the operating system starts to probe a silent connection: behind the HTTP/2 pings.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
@@ -100,8 +100,8 @@ fn channel(endpoint: &str, limits: &Limits) -> Result<Channel, InvalidEndpoint> 
         // The connection is idle most of the time for a driver that only attends, and it is
         // then that a silent death must be noticed.
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(sizes::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(sizes::CONNECTION_WINDOW_BYTES)
         .connect_lazy();
     Ok(channel)
 }

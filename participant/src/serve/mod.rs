@@ -37,11 +37,6 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// connection that is given up for nothing turns every call on it into an unknown.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// HTTP/2 flow control: what may be under way in one stream and in one connection. A batch of
-/// hundreds of members should not wait for a round trip in the middle.
-pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
-
 /// Streams of one connection. HTTP/2's usual limit of 100 or 200 would let prepares that wait
 /// for locks hold back the decide or finish that could free them.
 const STREAMS_MAX: u32 = 100_000;
@@ -95,8 +90,8 @@ impl ParticipantServer {
 /// A server with this module's HTTP/2 settings.
 pub fn transport() -> Server {
     Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(sizes::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(sizes::CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
