@@ -13,7 +13,9 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use gavel_participant::crash_point;
 use gavel_protocol::batch::{BatchSpec, Effect, Event, MemberIndex, Rerun, Verdict};
-use gavel_protocol::message::{DecideAnswer, Decided, FinishKind, PrepareAnswer, ShardIdentity};
+use gavel_protocol::message::{
+    DecideAnswer, Decided, FailedMember, FinishKind, HeadStarted, PrepareAnswer, ShardIdentity,
+};
 use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{
     Access, Batch, BatchId, Isolation, Principal, Refusal, RefusalCode, ShardTag,
@@ -45,6 +47,9 @@ pub struct Driver {
     interactive: bool,
     /// Interactive batches go past the lanes, and have none.
     seat: Option<Seat>,
+    at_home: AtHome,
+    /// The decide that waits for home to come to an end with what it does.
+    waiting_decide: Option<(Vec<MemberIndex>, Vec<FailedMember>)>,
     executed: Vec<MemberIndex>,
     results: HashMap<ShardTag, Vec<Vec<StatementResult>>>,
     attempts: HashMap<Retry, u32>,
@@ -83,6 +88,11 @@ impl Driver {
                 .all(|each| each.submission.transaction.is_batch_safe()),
             interactive,
             seat: None,
+            at_home: match interactive {
+                true => AtHome::Done(Vec::new()),
+                false => AtHome::Nothing,
+            },
+            waiting_decide: None,
             executed: Vec::new(),
             results: HashMap::new(),
             attempts: HashMap::new(),
@@ -107,6 +117,10 @@ impl Driver {
             let mut under_way = FuturesUnordered::new();
             let mut reruns = Vec::new();
             let mut effects = self.settle_session(&machine, effects).await;
+            if self.gives_head_start() {
+                self.at_home = AtHome::Working;
+                under_way.push(self.head_start());
+            }
             loop {
                 for effect in effects.drain(..) {
                     self.execute(effect, &mut under_way, &mut reruns);
@@ -114,7 +128,10 @@ impl Driver {
                 let Some(happened) = under_way.next().await else {
                     break;
                 };
-                let event = self.keep_results(happened);
+                let Some(event) = self.keep_results(happened) else {
+                    self.decide_if_it_waits(&mut under_way);
+                    continue;
+                };
                 let was_decided = machine.is_decided();
                 let next = machine.on(event);
                 if let Some(seat) = self.seat.as_ref()
@@ -156,11 +173,12 @@ impl Driver {
         }
     }
 
-    /// An interactive batch has its rows in an open session at home. When it will not be
-    /// committed, that session must end first: its rows would stand in the way of an abort's.
-    /// So must the sessions of branches that were never prepared.
+    /// A batch with a session at home has its rows there. When it will not be committed, that
+    /// session must end first: its rows would stand in the way of an abort's. So must the
+    /// sessions of an interactive batch's branches that were never prepared.
     async fn settle_session(&mut self, machine: &Batch, effects: Vec<Effect>) -> Vec<Effect> {
-        let gives_up = self.interactive
+        let has_session = self.interactive || !matches!(self.at_home, AtHome::Nothing);
+        let gives_up = has_session
             && !machine.is_in_doubt()
             && effects.iter().any(|effect| match effect {
                 Effect::Rollback(_) | Effect::RecordAborts(_) | Effect::RunAgain(_) => true,
@@ -174,8 +192,10 @@ impl Driver {
                 | Effect::Rest => false,
             });
         if gives_up {
-            let shards = self.identities.keys().chain([&self.home.tag]);
-            let ended = shards
+            self.at_home = AtHome::Nothing;
+            let branches = self.identities.keys().filter(|_| self.interactive);
+            let ended = branches
+                .chain([&self.home.tag])
                 .filter_map(|shard| self.participant(*shard))
                 .map(|participant| {
                     let batch = self.batch;
@@ -197,10 +217,7 @@ impl Driver {
         let pause = backoff::pause(attempt, &self.inner.limits);
         match effect {
             Effect::Prepare(shard) => under_way.push(self.prepare(shard)),
-            Effect::Decide { members, failed } => {
-                let decide = self.decide(members, failed);
-                under_way.push(self.in_turn(decide));
-            }
+            Effect::Decide { members, failed } => self.decide_now(members, failed, under_way),
             Effect::AskRegister => under_way.push(self.ask_register(pause)),
             Effect::Commit(shard) => under_way.push(self.finish(shard, FinishKind::Commit, pause)),
             Effect::Rollback(shard) => {
@@ -215,20 +232,64 @@ impl Driver {
         }
     }
 
-    /// In a lane, batches are decided in the order in which they began.
-    fn in_turn(&self, decide: BoxFuture<'static, Happened>) -> BoxFuture<'static, Happened> {
-        let Some(seat) = self.seat.clone() else {
-            return decide;
-        };
-        // Home is there, or there is nothing but home: then no other may be there with it.
+    /// Home works at the same time as the branches. Not on work that may do anything to its
+    /// session, and not where a later snapshot could make the difference (40001).
+    fn gives_head_start(&self) -> bool {
         let has_branches = self.identities.keys().any(|shard| *shard != self.home.tag);
-        if has_branches {
-            seat.voted();
+        has_branches
+            && self.seat.is_some()
+            && self.batch_safe
+            && self.isolation == Isolation::ReadCommitted
+    }
+
+    fn note_head_start(&mut self, started: HeadStarted) {
+        if !matches!(self.at_home, AtHome::Working) {
+            // It was given up in the meantime, and its session ended.
+            return;
         }
-        Box::pin(async move {
-            seat.turn_to_decide().await;
-            decide.await
-        })
+        self.at_home = match started {
+            HeadStarted::Ready { results } => AtHome::Done(results),
+            HeadStarted::Not { detail } => {
+                tracing::debug!(batch = %self.batch, "no head start: {detail}");
+                AtHome::Nothing
+            }
+        };
+    }
+
+    /// Decides, on top of what home has done already if that is what every branch did.
+    fn decide_now(
+        &mut self,
+        members: Vec<MemberIndex>,
+        failed: Vec<FailedMember>,
+        under_way: &mut FuturesUnordered<BoxFuture<'static, Happened>>,
+    ) {
+        let everybody = members.len() == self.tickets.len() && failed.is_empty();
+        match std::mem::replace(&mut self.at_home, AtHome::Nothing) {
+            AtHome::Working => {
+                self.at_home = AtHome::Working;
+                self.waiting_decide = Some((members, failed));
+            }
+            AtHome::Done(results) if everybody => {
+                if let Some(seat) = &self.seat {
+                    seat.executed();
+                }
+                self.executed = members;
+                under_way.push(self.decide_in_session(results));
+            }
+            AtHome::Done(_) | AtHome::Nothing => {
+                under_way.push(self.decide(&members, failed));
+                self.executed = members;
+            }
+        }
+    }
+
+    fn decide_if_it_waits(
+        &mut self,
+        under_way: &mut FuturesUnordered<BoxFuture<'static, Happened>>,
+    ) {
+        if let Some((members, failed)) = self.waiting_decide.take() {
+            self.decide_now(members, failed, under_way);
+        }
     }
 
     /// How often this very effect was asked for before.
@@ -296,11 +357,16 @@ impl Driver {
             .collect()
     }
 
-    fn keep_results(&mut self, happened: Happened) -> Event {
-        match happened {
+    /// Keeps results, and makes an event of what the machine wants to know.
+    fn keep_results(&mut self, happened: Happened) -> Option<Event> {
+        Some(match happened {
             Happened::Voted(shard, PrepareAnswer { vote, results }) => {
                 self.results.insert(shard, results);
                 Event::Voted { shard, vote }
+            }
+            Happened::HeadStarted(started) => {
+                self.note_head_start(started);
+                return None;
             }
             Happened::Decided(DecideAnswer { decided, results }) => {
                 if decided == Decided::Committed {
@@ -311,8 +377,17 @@ impl Driver {
             Happened::Register(answer) => Event::Register(answer),
             Happened::Finished(shard, finished) => Event::Finished { shard, finished },
             Happened::Recorded(answer) => Event::Recorded(answer),
-        }
+        })
     }
+}
+
+/// What home has done of its work before it was asked to decide.
+enum AtHome {
+    Nothing,
+    /// It is at it.
+    Working,
+    /// Everything, with these results; a session holds it open.
+    Done(Vec<Vec<StatementResult>>),
 }
 
 /// Effects that the machine may ask for again, with growing pauses.

@@ -8,7 +8,6 @@ use gavel_protocol::{
     Access, Isolation, Lane, Outcome, Principal, Refusal, RefusalCode, ShardTag, Turn,
 };
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::clock;
 use crate::coordinator::Inner;
@@ -43,13 +42,7 @@ impl LaneKey {
 
 /// All lanes. A lane exists while it has something to do.
 #[derive(Default)]
-pub struct Lanes(Mutex<HashMap<LaneKey, Pipeline>>);
-
-/// A lane, and a bell that rings when a batch in it moves on.
-struct Pipeline {
-    lane: Lane<Arc<Ticket>>,
-    moved: Arc<Notify>,
-}
+pub struct Lanes(Mutex<HashMap<LaneKey, Lane<Arc<Ticket>>>>);
 
 /// A batch's place in its lane.
 #[derive(Clone)]
@@ -60,49 +53,22 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// All branches have voted: the next batch may be prepared.
-    pub fn voted(&self) {
-        self.move_on(Lane::on_voted);
+    /// The batch has done its work on every shard: the next may begin.
+    pub fn executed(&self) {
+        self.move_on(Lane::on_executed);
     }
 
-    /// What becomes of the batch is known: the next one may decide.
+    /// What becomes of the batch is known.
     pub fn decided(&self) {
         self.move_on(Lane::on_decided);
     }
 
     fn move_on(&self, on: fn(&mut Lane<Arc<Ticket>>, Turn)) {
         let mut lanes = self.inner.lanes.0.lock();
-        if let Some(pipeline) = lanes.get_mut(&self.key) {
-            on(&mut pipeline.lane, self.turn);
-            pipeline.moved.notify_waiters();
+        if let Some(lane) = lanes.get_mut(&self.key) {
+            on(lane, self.turn);
         }
         Lanes::start_batches(&self.inner, &self.key, &mut lanes);
-    }
-
-    /// Waits until every batch that began before this one is decided.
-    pub async fn turn_to_decide(&self) {
-        let moved = {
-            let lanes = self.inner.lanes.0.lock();
-            lanes.get(&self.key).map(|pipeline| pipeline.moved.clone())
-        };
-        let Some(moved) = moved else {
-            return;
-        };
-        loop {
-            let mut ring = std::pin::pin!(moved.notified());
-            // From here on no ring is missed.
-            ring.as_mut().enable();
-            if self.may_decide() {
-                return;
-            }
-            ring.await;
-        }
-    }
-
-    fn may_decide(&self) -> bool {
-        let lanes = self.inner.lanes.0.lock();
-        let pipeline = lanes.get(&self.key);
-        pipeline.is_none_or(|pipeline| pipeline.lane.may_decide(self.turn))
     }
 }
 
@@ -112,11 +78,9 @@ impl Lanes {
         let key = LaneKey::of(&ticket.submission);
         let mut lanes = inner.lanes.0.lock();
         let limits = &inner.limits;
-        let pipeline = lanes.entry(key.clone()).or_insert_with(|| Pipeline {
-            lane: Lane::new(limits.batch_members_max),
-            moved: Arc::default(),
-        });
-        let lane = &mut pipeline.lane;
+        let lane = lanes
+            .entry(key.clone())
+            .or_insert_with(|| Lane::new(limits.batch_members_max));
         if lane.depth() >= limits.lane_depth_max {
             // Those who lost patience are still in the queue.
             lane.remove_waiting(|ticket| ticket.is_ended());
@@ -137,8 +101,12 @@ impl Lanes {
     }
 
     /// Starts the next batch of a lane, or forgets the lane if it is idle.
-    fn start_batches(inner: &Arc<Inner>, key: &LaneKey, lanes: &mut HashMap<LaneKey, Pipeline>) {
-        let Some(Pipeline { lane, .. }) = lanes.get_mut(key) else {
+    fn start_batches(
+        inner: &Arc<Inner>,
+        key: &LaneKey,
+        lanes: &mut HashMap<LaneKey, Lane<Arc<Ticket>>>,
+    ) {
+        let Some(lane) = lanes.get_mut(key) else {
             return;
         };
         while let Some((turn, members)) = lane.poll_batch() {
@@ -171,12 +139,11 @@ impl Lanes {
     fn rest(seat: &Seat, members: &[Arc<Ticket>], reruns: Vec<Rerun>) {
         let Seat { inner, key, turn } = seat;
         let mut lanes = inner.lanes.0.lock();
-        if let Some(Pipeline { lane, moved }) = lanes.get_mut(key) {
+        if let Some(lane) = lanes.get_mut(key) {
             for rerun in reruns {
                 lane.on_run_again(again(inner, members, &rerun), rerun.alone);
             }
             lane.on_rest(*turn);
-            moved.notify_waiters();
         }
         Self::start_batches(inner, key, &mut lanes);
         drop(lanes);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gavel_protocol::message::{
-    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, Finished,
-    InDoubtBranch, Prepare, PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer, Retention,
-    SessionExecute, SessionOpen, SessionStep, ShardIdentity, StatusAnswer, Vote,
+    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, Finished, HeadStart,
+    HeadStarted, InDoubtBranch, Prepare, PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer,
+    Retention, SessionExecute, SessionOpen, SessionStep, ShardIdentity, StatusAnswer, Vote,
 };
 use gavel_protocol::{BatchId, DriverId, Incarnation, Principal, ShardTag, Txid};
 
@@ -51,6 +51,12 @@ pub trait Participant: Send + Sync + 'static {
 
     /// Decides a batch whose home this shard is.
     async fn decide(&self, decide: Decide) -> DecideAnswer;
+
+    /// Does at home, in a session, what [`Participant::decide`] would, and stops before the
+    /// COMMIT. [`Participant::session_commit`] decides then. It is undone by
+    /// [`Participant::session_rollback`], by a decide or a resolution of the batch, and when the
+    /// driver is gone.
+    async fn head_start(&self, head_start: HeadStart) -> HeadStarted;
 
     /// Finishes prepared branches; one answer per entry, in order.
     async fn finish(&self, branches: Vec<Finish>) -> Vec<Finished>;

@@ -79,7 +79,7 @@ pub(crate) struct Home<'a> {
 }
 
 /// What made the deciding transaction fail.
-enum Failure {
+pub(crate) enum Failure {
     Culprit(Culprit),
     NoCulprit(MemberFailure),
     /// A txid or the batch itself is recorded already.
@@ -137,7 +137,9 @@ impl Home<'_> {
     }
 
     /// Rows first (R4), then the members' work.
-    async fn execute(&mut self) -> Result<Result<Vec<Vec<StatementResult>>, Failure>, Lost> {
+    pub(crate) async fn execute(
+        &mut self,
+    ) -> Result<Result<Vec<Vec<StatementResult>>, Failure>, Lost> {
         let (decide, limits) = (self.decide, &self.shard.limits);
         let segments = self
             .connection

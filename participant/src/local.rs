@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gavel_protocol::message::{
     BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, FinishKind, Finished,
-    InDoubtBranch, NoVote, Prepare, PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer,
-    Retention, SessionExecute, SessionOpen, SessionStep, ShardIdentity, StatusAnswer, Vote,
+    HeadStart, HeadStarted, InDoubtBranch, NoVote, Prepare, PrepareAnswer, RecordAborts,
+    RecordAnswer, RegisterAnswer, Retention, SessionExecute, SessionOpen, SessionStep,
+    ShardIdentity, StatusAnswer, Vote,
 };
 use gavel_protocol::{
     Access, BatchId, DeploymentName, DriverId, Gid, Incarnation, Limits, Principal, Refusal,
@@ -262,13 +263,41 @@ impl Participant for LocalParticipant {
     }
 
     async fn decide(&self, message: Decide) -> DecideAnswer {
-        let shard = self.0.shard.clone();
-        let work = async move { decide::decide(&shard, &message).await };
+        let inner = self.0.clone();
+        let work = async move {
+            // Its head start holds the rows that this is about to write.
+            inner.sessions.end_head_start(message.batch).await;
+            decide::decide(&inner.shard, &message).await
+        };
         self.to_its_end(work).await.unwrap_or_else(|| DecideAnswer {
             decided: Decided::Unknown {
                 detail: "the participant failed".to_owned(),
             },
             results: Vec::new(),
+        })
+    }
+
+    async fn head_start(&self, message: HeadStart) -> HeadStarted {
+        let inner = self.0.clone();
+        let work = async move {
+            let HeadStart { decide, driver } = message;
+            let gid = inner.shard.home_gid(decide.batch);
+            if let Err(refusal) = inner.drivers.begin(gid.clone(), driver) {
+                return HeadStarted::Not {
+                    detail: refusal.message,
+                };
+            }
+            let started = inner
+                .sessions
+                .head_start(&inner.shard, decide, driver)
+                .await;
+            if !matches!(started, HeadStarted::Ready { .. }) {
+                inner.drivers.forget(&gid);
+            }
+            started
+        };
+        self.to_its_end(work).await.unwrap_or(HeadStarted::Not {
+            detail: "the participant failed".to_owned(),
         })
     }
 
@@ -295,8 +324,11 @@ impl Participant for LocalParticipant {
     }
 
     async fn resolve(&self, batch: BatchId, incarnation: Incarnation) -> RegisterAnswer {
-        let pool = self.0.pool.clone();
-        let work = async move { resolve::resolve(&pool, batch, incarnation).await };
+        let inner = self.0.clone();
+        let work = async move {
+            inner.sessions.end_idle_head_start(batch).await;
+            resolve::resolve(&inner.pool, batch, incarnation).await
+        };
         self.to_its_end(work)
             .await
             .unwrap_or_else(|| RegisterAnswer::Unreachable {
@@ -373,7 +405,11 @@ impl Participant for LocalParticipant {
 
     async fn session_commit(&self, batch: BatchId) -> Decided {
         let inner = self.0.clone();
-        let work = async move { inner.sessions.commit(&inner.shard, batch).await };
+        let work = async move {
+            let decided = inner.sessions.commit(&inner.shard, batch).await;
+            inner.drivers.forget(&inner.shard.home_gid(batch));
+            decided
+        };
         self.to_its_end(work)
             .await
             .unwrap_or_else(|| Decided::Unknown {
@@ -383,7 +419,11 @@ impl Participant for LocalParticipant {
 
     async fn session_rollback(&self, batch: BatchId) -> SessionStep {
         let inner = self.0.clone();
-        let work = async move { inner.sessions.rollback(batch).await };
+        let work = async move {
+            // Whatever is late and would begin it again must not.
+            inner.drivers.end(&inner.shard.home_gid(batch));
+            inner.sessions.rollback(batch).await
+        };
         self.to_its_end(work)
             .await
             .unwrap_or_else(|| SessionStep::Lost(failed()))

@@ -5,6 +5,9 @@
 //! connection is lost, PostgreSQL rolls back, and the session is never continued in a new one.
 //! Statements carry a sequence number: a gap is refused, a repeat of the last one gets the
 //! stored answer.
+//!
+//! A head start is a session of the same kind: home's work on a batch, done while the branches
+//! are prepared, and kept open until the votes are in.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use gavel_protocol::branch::DriverSeen;
 use gavel_protocol::message::{
-    Decide, Decided, Executed, Member, MemberFailure, Prepare, SessionExecute, SessionOpen,
-    SessionStep, Vote,
+    Decide, Decided, Executed, HeadStarted, Member, MemberFailure, Prepare, SessionExecute,
+    SessionOpen, SessionStep, Vote,
 };
 use gavel_protocol::sql::{self, StatementKind};
-use gavel_protocol::{Access, BatchId, Gid, Refusal, RefusalCode, RequestHash, Txid};
+use gavel_protocol::{Access, BatchId, DriverId, Gid, Refusal, RefusalCode, RequestHash, Txid};
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::attendance::Drivers;
 use crate::crash_point;
@@ -36,6 +40,7 @@ pub struct Sessions(Mutex<HashMap<BatchId, Arc<Entry>>>);
 /// An open branch, and who is behind it.
 struct Entry {
     gid: Gid,
+    is_head_start: bool,
     last_used: Mutex<Instant>,
     session: tokio::sync::Mutex<Option<Session>>,
 }
@@ -48,6 +53,7 @@ struct Session {
     last: Option<Executed>,
     batch_safe: bool,
     decide: Option<Decide>,
+    _head_start: Option<OwnedSemaphorePermit>,
 }
 
 impl Sessions {
@@ -57,20 +63,12 @@ impl Sessions {
             return SessionStep::Failed(MemberFailure::Refused(refusal));
         }
         let batch = open.gid.batch;
-        let entry = Arc::new(Entry {
-            gid: open.gid.clone(),
-            last_used: Mutex::new(Instant::now()),
-            session: tokio::sync::Mutex::default(),
-        });
+        let entry = Arc::new(Entry::new(open.gid.clone(), false));
         let mut session = entry.session.lock().await;
-        {
-            let mut sessions = self.0.lock();
-            if sessions.contains_key(&batch) {
-                let message = "this batch has a session here already";
-                let refusal = Refusal::new(RefusalCode::OutOfSequence, message);
-                return SessionStep::Lost(refusal);
-            }
-            sessions.insert(batch, entry.clone());
+        if !self.enter(&entry) {
+            let message = "this batch has a session here already";
+            let refusal = Refusal::new(RefusalCode::OutOfSequence, message);
+            return SessionStep::Lost(refusal);
         }
         match Session::begin(shard, open, is_home).await {
             Ok(opened) => {
@@ -81,6 +79,75 @@ impl Sessions {
                 self.0.lock().remove(&batch);
                 SessionStep::Failed(failure)
             }
+        }
+    }
+
+    /// Does home's work on a batch, decision and transaction rows first (R4), and keeps it open.
+    pub async fn head_start(&self, shard: &Shard, decide: Decide, driver: DriverId) -> HeadStarted {
+        crash_point!("participant.head_start.received");
+        let not = |detail: &str| HeadStarted::Not {
+            detail: detail.to_owned(),
+        };
+        let Ok(permit) = shard.head_starts.clone().try_acquire_owned() else {
+            return not("too many head starts");
+        };
+        let gid = shard.home_gid(decide.batch);
+        let entry = Arc::new(Entry::new(gid.clone(), true));
+        let mut session = entry.session.lock().await;
+        if !self.enter(&entry) {
+            return not("this batch has a session here already");
+        }
+        let Ok(connection) = shard.decide.get().await else {
+            self.0.lock().remove(&decide.batch);
+            return not("no connection");
+        };
+        let mut home = Home {
+            shard,
+            decide: &decide,
+            connection,
+        };
+        let executed = home.execute().await;
+        let Home { connection, .. } = home;
+        crash_point!("participant.head_start.executed");
+        let opened = Session {
+            open: SessionOpen {
+                gid,
+                incarnation: decide.incarnation,
+                driver,
+                isolation: decide.isolation,
+            },
+            connection,
+            slot: None,
+            sequence: 0,
+            last: None,
+            batch_safe: decide.batch_safe,
+            decide: Some(decide),
+            _head_start: Some(permit),
+        };
+        *session = Some(opened);
+        *entry.last_used.lock() = Instant::now();
+        if let Ok(Ok(results)) = executed {
+            return HeadStarted::Ready { results };
+        }
+        self.end(&entry, &mut session).await;
+        not("home's work failed")
+    }
+
+    /// Undoes the head start of a batch, if there is one.
+    pub async fn end_head_start(&self, batch: BatchId) {
+        if let Some(entry) = self.find(batch).filter(|entry| entry.is_head_start) {
+            let mut session = entry.session.lock().await;
+            self.end(&entry, &mut session).await;
+        }
+    }
+
+    /// Undoes the head start of a batch if it only waits for votes. A home that works is waited
+    /// for instead (R4).
+    pub async fn end_idle_head_start(&self, batch: BatchId) {
+        if let Some(entry) = self.find(batch).filter(|entry| entry.is_head_start)
+            && let Ok(mut session) = entry.session.try_lock()
+        {
+            self.end(&entry, &mut session).await;
         }
     }
 
@@ -236,6 +303,17 @@ impl Sessions {
         }
     }
 
+    /// Whether this is now the session of its batch.
+    fn enter(&self, entry: &Arc<Entry>) -> bool {
+        let mut sessions = self.0.lock();
+        let batch = entry.gid.batch;
+        if sessions.contains_key(&batch) {
+            return false;
+        }
+        sessions.insert(batch, entry.clone());
+        true
+    }
+
     fn find(&self, batch: BatchId) -> Option<Arc<Entry>> {
         self.0.lock().get(&batch).cloned()
     }
@@ -264,6 +342,17 @@ impl Sessions {
     }
 }
 
+impl Entry {
+    fn new(gid: Gid, is_head_start: bool) -> Self {
+        Self {
+            gid,
+            is_head_start,
+            last_used: Mutex::new(Instant::now()),
+            session: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
 impl Session {
     async fn begin(shard: &Shard, open: SessionOpen, is_home: bool) -> Result<Self, MemberFailure> {
         let slot = match is_home {
@@ -287,6 +376,7 @@ impl Session {
             last: None,
             batch_safe: true,
             decide: None,
+            _head_start: None,
         };
         session.send_begin(shard, is_home).await?;
         crash_point!("participant.session.opened");

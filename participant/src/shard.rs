@@ -4,11 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gavel_protocol::message::{Finish, FinishKind, ShardIdentity};
-use gavel_protocol::{Gid, Incarnation, Limits, Refusal, RefusalCode, ShardTag};
+use gavel_protocol::{BatchId, Gid, Incarnation, Limits, Refusal, RefusalCode, ShardTag};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::pg::pool::Pool;
 use crate::pg::{ConnectError, Target};
+
+/// Connections for deciding that head starts never take.
+const CONNECTIONS_KEPT_TO_DECIDE: usize = 2;
 
 /// A shard: who it is, and the connections to it, apart by kind of work (design §7). Work that
 /// waits on the rows of a prepared branch never holds the last connection that could finish it.
@@ -27,6 +31,9 @@ pub struct Shard {
     pub interactive: Pool,
     /// The prepared slots in use.
     pub slots: Slots,
+    /// How many head starts may be open: they wait for votes, and must leave connections to
+    /// decides that do not.
+    pub head_starts: Arc<Semaphore>,
 }
 
 impl Shard {
@@ -44,6 +51,11 @@ impl Shard {
             decide: pool(limits.decide_connections),
             finish: pool(limits.finish_connections),
             interactive: pool(limits.interactive_connections),
+            head_starts: Arc::new(Semaphore::new(
+                limits
+                    .decide_connections
+                    .saturating_sub(CONNECTIONS_KEPT_TO_DECIDE),
+            )),
             identity,
             limits: limits.clone(),
             slots,
@@ -68,6 +80,23 @@ impl Shard {
         );
         tracing::error!(%gid, "{message}");
         Err(Refusal::new(RefusalCode::ShardUnavailable, message))
+    }
+
+    /// Names the work on a batch whose home this is.
+    pub fn home_gid(&self, batch: BatchId) -> Gid {
+        let ShardIdentity {
+            deployment,
+            tag,
+            incarnation,
+            ..
+        } = &self.identity;
+        Gid {
+            deployment: deployment.clone(),
+            home: *tag,
+            home_incarnation: *incarnation,
+            batch,
+            shard: *tag,
+        }
     }
 
     /// How to roll a branch back that this participant prepared itself.

@@ -1,13 +1,14 @@
 //! How transactions form batches, and how batches follow each other.
 //!
-//! A lane is a pipeline of three stages, in each of which is one batch at most: its branches are
-//! prepared, home decides, phase two finishes the branches. Whoever arrives while a batch is being
-//! prepared waits, and goes with the next one: no timer, no added delay when idle.
+//! Whoever arrives while a batch works waits, and goes with the next one: no timer, no added
+//! delay when idle. A lane is a pipeline of three stages, in each of which is one batch at most:
+//! its members' work is done on every shard, home included; it is decided; its branches are
+//! finished.
 //!
-//! Batches are decided in the order in which they began: a batch that has its votes waits until
-//! the one before it is decided. So two batches of a lane never hold rows in opposite order: on
-//! the branches the later one waits for what the earlier one has prepared, and at home it has not
-//! begun. R12: while a batch is in doubt, one other may be prepared behind it, and no more.
+//! The next batch begins to work when the one before has done its work everywhere, and holds the
+//! rows that it touched. So two batches of a lane wait for each other in one order only, on every
+//! shard. A batch that has not said so keeps the lane to itself until it is decided. R12: while a
+//! batch is in doubt, one other may be prepared behind it, and no more.
 
 use std::collections::VecDeque;
 
@@ -30,16 +31,16 @@ pub struct Turn(u32);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Stage {
-    Preparing,
-    /// All votes are in; it decides when it is its turn.
-    Voted,
+    Working,
+    /// Its members' work is done on every shard, and its branches are prepared.
+    Executed,
     /// What becomes of it is known, and its branches are being finished.
     Decided,
 }
 
 /// One batch in each stage.
 const IN_FLIGHT_MAX: usize = 3;
-/// One that decides, and one that is prepared behind it (R12).
+/// One that is decided, and one that works behind it (R12).
 const UNDECIDED_MAX: usize = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -83,10 +84,10 @@ impl<T> Lane<T> {
         }
     }
 
-    /// All branches of this batch have voted, and only home is left to decide. A batch without
-    /// branches does not say this: two of them at home at once could wait for each other.
-    pub fn on_voted(&mut self, turn: Turn) {
-        self.enter(turn, Stage::Voted);
+    /// This batch holds every row that it will touch, on every shard: the next one may wait for
+    /// it wherever they meet.
+    pub fn on_executed(&mut self, turn: Turn) {
+        self.enter(turn, Stage::Executed);
     }
 
     /// What becomes of this batch is known.
@@ -107,18 +108,12 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Whether every batch that began before this one is decided.
-    pub fn may_decide(&self, turn: Turn) -> bool {
-        let mut older = self.in_flight.iter().take_while(|(each, _)| *each != turn);
-        older.all(|(_, stage)| *stage == Stage::Decided)
-    }
-
     fn has_room(&self) -> bool {
         let stages = || self.in_flight.iter().map(|(_, stage)| *stage);
         let undecided = stages().filter(|stage| *stage != Stage::Decided).count();
         self.in_flight.len() < IN_FLIGHT_MAX
             && undecided < UNDECIDED_MAX
-            && stages().all(|stage| stage != Stage::Preparing)
+            && stages().all(|stage| stage != Stage::Working)
     }
 
     /// The next batch, if it is time for one.
@@ -129,7 +124,7 @@ impl<T> Lane<T> {
         let batch = self.next_batch()?;
         let turn = Turn(self.turns);
         self.turns = self.turns.wrapping_add(1);
-        self.in_flight.push_back((turn, Stage::Preparing));
+        self.in_flight.push_back((turn, Stage::Working));
         Some((turn, batch))
     }
 
@@ -186,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_wait_for_the_batch_that_is_prepared_and_form_the_next() {
+    fn arrivals_wait_for_the_batch_that_works_and_form_the_next() {
         let mut lane = Lane::new(3);
         assert_eq!(lane.poll_batch(), None);
         lane.on_submit(1);
@@ -207,20 +202,20 @@ mod tests {
     }
 
     #[test]
-    fn r12_one_batch_is_prepared_behind_one_that_decides_and_no_more() {
+    fn r12_one_batch_works_behind_one_that_is_decided_and_no_more() {
         let mut lane = Lane::new(1);
         for each in 1..=9 {
             lane.on_submit(each);
         }
         let (first, _) = next(&mut lane);
-        assert_eq!(lane.poll_batch(), None, "one is being prepared");
-        lane.on_voted(first);
+        assert_eq!(lane.poll_batch(), None, "one works");
+        lane.on_executed(first);
         let (second, _) = next(&mut lane);
-        lane.on_voted(second);
+        lane.on_executed(second);
         assert_eq!(lane.poll_batch(), None, "two are undecided");
         lane.on_decided(first);
         let (third, _) = next(&mut lane);
-        lane.on_voted(third);
+        lane.on_executed(third);
         lane.on_decided(second);
         assert_eq!(lane.poll_batch(), None, "two are not finished");
         lane.on_rest(second);
@@ -228,29 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn batches_decide_in_the_order_in_which_they_began() {
+    fn a_batch_that_never_said_that_it_was_executed_lets_the_next_begin_when_it_is_decided() {
         let mut lane = Lane::new(1);
         lane.on_submit(1);
         lane.on_submit(2);
         let (first, _) = next(&mut lane);
-        assert!(lane.may_decide(first));
-        lane.on_voted(first);
-        let (second, _) = next(&mut lane);
-        lane.on_voted(second);
-        assert!(!lane.may_decide(second));
+        assert_eq!(lane.poll_batch(), None);
         lane.on_decided(first);
-        assert!(lane.may_decide(second));
-    }
-
-    #[test]
-    fn who_aborts_while_it_is_prepared_lets_the_next_begin() {
-        let mut lane = Lane::new(1);
-        lane.on_submit(1);
-        lane.on_submit(2);
-        let (first, _) = next(&mut lane);
-        lane.on_decided(first);
-        let (second, _) = next(&mut lane);
-        assert!(lane.may_decide(second));
+        assert_eq!(next(&mut lane).1, [2]);
     }
 
     #[test]

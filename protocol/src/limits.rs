@@ -73,7 +73,8 @@ pub struct Limits {
     /// Default 8.
     pub work_connections: usize,
     /// Connections per shard reserved for deciding: work that waits on a prepared branch's rows
-    /// must never hold the last connection that could finish it. Default 4.
+    /// must never hold the last connection that could finish it. Head starts hold all but two at
+    /// most. Default 8.
     pub decide_connections: usize,
     /// Connections per shard reserved for COMMIT PREPARED and ROLLBACK PREPARED. Default 2.
     pub finish_connections: usize,
@@ -143,7 +144,7 @@ impl Default for Limits {
             decide_timeout_ms: 8_000,
             idle_in_transaction_ms: 15_000,
             work_connections: 8,
-            decide_connections: 4,
+            decide_connections: 8,
             finish_connections: 2,
             service_connections: 3,
             interactive_connections: 16,

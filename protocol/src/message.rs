@@ -147,6 +147,31 @@ pub struct Decide {
     pub failed: Vec<FailedMember>,
 }
 
+/// Do a batch's work at home while its branches are still being prepared: everything that
+/// [`Decide`] asks for but the COMMIT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadStart {
+    /// What will be decided if every branch executes everybody.
+    pub decide: Decide,
+    /// Whose work it is: when this driver is gone, it is undone.
+    pub driver: DriverId,
+}
+
+/// Home's answer to [`HeadStart`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadStarted {
+    /// The work is done and holds its rows; only COMMIT is missing. One entry per member.
+    Ready {
+        /// Results per statement.
+        results: Vec<Vec<StatementResult>>,
+    },
+    /// Nothing is left of it: decide as if it had never been asked for.
+    Not {
+        /// For people.
+        detail: String,
+    },
+}
+
 /// A transaction that is to be recorded as aborted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FailedMember {

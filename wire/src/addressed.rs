@@ -43,6 +43,8 @@ addressed! {
     PrepareResponse,
     DecideRequest,
     DecideResponse,
+    HeadStartRequest,
+    HeadStartResponse,
     FinishRequest,
     FinishResponse,
     ResolveRequest,

@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use gavel_participant::{Participant, crash_point};
 use gavel_protocol::batch::MemberIndex;
 use gavel_protocol::message::{
-    Decide, DecideAnswer, Decided, FailedMember, Finish, FinishKind, Finished, Member, Prepare,
-    PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer, Vote,
+    Decide, DecideAnswer, Decided, FailedMember, Finish, FinishKind, Finished, HeadStart,
+    HeadStarted, Member, Prepare, PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer, Vote,
 };
+use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{Access, Gid, MembersDigest, ShardTag, Txid};
 use tokio::time::{sleep, timeout};
 
@@ -19,6 +20,7 @@ use super::Driver;
 /// What an effect came to.
 pub(super) enum Happened {
     Voted(ShardTag, PrepareAnswer),
+    HeadStarted(HeadStarted),
     Decided(DecideAnswer),
     Register(RegisterAnswer),
     Finished(ShardTag, Finished),
@@ -79,38 +81,72 @@ impl Driver {
     }
 
     pub(super) fn decide(
-        &mut self,
-        members: Vec<MemberIndex>,
+        &self,
+        members: &[MemberIndex],
         failed: Vec<FailedMember>,
     ) -> BoxFuture<'static, Happened> {
         let Some(participant) = self.participant(self.home.tag) else {
-            let detail = "home is not in the directory".to_owned();
-            return Box::pin(async { Happened::Decided(unknown_decision(detail)) });
+            let decided = not_decided("home is not in the directory".to_owned());
+            let results = Vec::new();
+            return Box::pin(async move { Happened::Decided(DecideAnswer { decided, results }) });
         };
-        self.executed.clone_from(&members);
         let patience = Duration::from_millis(self.inner.limits.decide_timeout_ms);
-        let came_not = move || unknown_decision(format!("no answer within {patience:?}"));
-        if self.interactive {
-            let batch = self.batch;
-            return Box::pin(async move {
-                crash_point!("coordinator.decide.sending");
-                let decided = timeout(patience, participant.session_commit(batch)).await;
-                crash_point!("coordinator.decide.answered");
-                Happened::Decided(decided.map_or_else(
-                    |_| came_not(),
-                    |decided| DecideAnswer {
-                        decided,
-                        results: Vec::new(),
-                    },
-                ))
-            });
-        }
-        let decide = self.decide_message(&members, failed);
+        let came_not = move || DecideAnswer {
+            decided: not_decided(format!("no answer within {patience:?}")),
+            results: Vec::new(),
+        };
+        let decide = self.decide_message(members, failed);
         Box::pin(async move {
             crash_point!("coordinator.decide.sending");
             let answer = timeout(patience, participant.decide(decide)).await;
             crash_point!("coordinator.decide.answered");
             Happened::Decided(answer.unwrap_or_else(|_| came_not()))
+        })
+    }
+
+    /// Home works while the branches are prepared.
+    pub(super) fn head_start(&self) -> BoxFuture<'static, Happened> {
+        let participant = self.participant(self.home.tag);
+        let everybody: Vec<_> = (0..self.tickets.len()).collect();
+        let head_start = HeadStart {
+            decide: self.decide_message(&everybody, Vec::new()),
+            driver: self.inner.driver,
+        };
+        let patience = Duration::from_millis(self.inner.limits.decide_timeout_ms);
+        Box::pin(async move {
+            let not = |detail: &str| HeadStarted::Not {
+                detail: detail.to_owned(),
+            };
+            let Some(participant) = participant else {
+                return Happened::HeadStarted(not("home is not in the directory"));
+            };
+            crash_point!("coordinator.head_start.sending");
+            let started = timeout(patience, participant.head_start(head_start)).await;
+            crash_point!("coordinator.head_start.answered");
+            Happened::HeadStarted(started.unwrap_or_else(|_| not("no answer in time")))
+        })
+    }
+
+    /// Decides in a session at home, where everybody's work is done and had these results.
+    pub(super) fn decide_in_session(
+        &self,
+        results: Vec<Vec<StatementResult>>,
+    ) -> BoxFuture<'static, Happened> {
+        let participant = self.participant(self.home.tag);
+        let patience = Duration::from_millis(self.inner.limits.decide_timeout_ms);
+        let batch = self.batch;
+        Box::pin(async move {
+            let decided = match participant {
+                Some(participant) => {
+                    crash_point!("coordinator.decide.sending");
+                    let decided = timeout(patience, participant.session_commit(batch)).await;
+                    crash_point!("coordinator.decide.answered");
+                    let came_not = |_| not_decided(format!("no answer within {patience:?}"));
+                    decided.unwrap_or_else(came_not)
+                }
+                None => not_decided("home is not in the directory".to_owned()),
+            };
+            Happened::Decided(DecideAnswer { decided, results })
         })
     }
 
@@ -272,9 +308,6 @@ fn never_sent(shard: ShardTag) -> BoxFuture<'static, Happened> {
     Box::pin(async move { Happened::Voted(shard, answer) })
 }
 
-fn unknown_decision(detail: String) -> DecideAnswer {
-    DecideAnswer {
-        decided: Decided::Unknown { detail },
-        results: Vec::new(),
-    }
+fn not_decided(detail: String) -> Decided {
+    Decided::Unknown { detail }
 }

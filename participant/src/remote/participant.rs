@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gavel_protocol::message::{
-    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, Finished,
-    InDoubtBranch, NoVote, Prepare, PrepareAnswer, RecordAborts, RecordAnswer, RegisterAnswer,
-    Retention, SessionExecute, SessionOpen, SessionStep, ShardIdentity, StatusAnswer, Vote,
+    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, Finished, HeadStart,
+    HeadStarted, InDoubtBranch, NoVote, Prepare, PrepareAnswer, RecordAborts, RecordAnswer,
+    RegisterAnswer, Retention, SessionExecute, SessionOpen, SessionStep, ShardIdentity,
+    StatusAnswer, Vote,
 };
 use gavel_protocol::{
     BatchId, DriverId, Gid, Incarnation, Principal, Refusal, RefusalCode, ShardTag, Txid,
@@ -68,6 +69,31 @@ impl Participant for RemoteParticipant {
                 decided: undecided(no_answer),
                 results: Vec::new(),
             })
+    }
+
+    async fn head_start(&self, head_start: HeadStart) -> HeadStarted {
+        let batch = head_start.decide.batch;
+        let members = head_start.decide.members.len();
+        let started = self
+            .call(
+                head_start.into(),
+                self.deadlines.decide,
+                rpc!(head_start, HeadStartRequest),
+            )
+            .await
+            .and_then(|answer| {
+                self.is_about(batch, &answer.batch)?;
+                Ok(HeadStarted::try_from(answer)?)
+            });
+        match started {
+            Ok(HeadStarted::Ready { results }) if results.len() != members => HeadStarted::Not {
+                detail: self.misplaced("the answer miscounts").detail(),
+            },
+            Ok(started) => started,
+            Err(no_answer) => HeadStarted::Not {
+                detail: no_answer.detail(),
+            },
+        }
     }
 
     async fn finish(&self, branches: Vec<Finish>) -> Vec<Finished> {

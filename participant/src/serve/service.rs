@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gavel_protocol::message::{BranchRow, DecisionRow};
+use gavel_protocol::message::{BranchRow, DecisionRow, HeadStart};
 use gavel_protocol::{BatchId, Principal, Txid};
 use gavel_wire::MalformedMessage;
 use gavel_wire::addressed::Addressed;
@@ -162,6 +162,22 @@ impl ParticipantService for Served {
             Ok(wire::DecideResponse {
                 batch,
                 ..answer.into()
+            })
+        })
+        .await
+    }
+
+    async fn head_start(
+        &self,
+        request: Request<wire::HeadStartRequest>,
+    ) -> Answer<wire::HeadStartResponse> {
+        self.answer(request, |participant, request| async move {
+            let head_start: HeadStart = request.try_into().map_err(malformed)?;
+            let batch = convert::id_bytes(head_start.decide.batch);
+            let started = participant.head_start(head_start).await;
+            Ok(wire::HeadStartResponse {
+                batch,
+                ..started.into()
             })
         })
         .await

@@ -1,12 +1,14 @@
 //! Decide and its answer.
 
-use gavel_protocol::message::{Decide, DecideAnswer, Decided, KnownTxid, WhyAborted};
+use gavel_protocol::message::{
+    Decide, DecideAnswer, Decided, HeadStart, HeadStarted, KnownTxid, WhyAborted,
+};
 
 use super::members::{members_from_wire, members_to_wire, results_from_wire, results_to_wire};
 use super::shared::isolation;
 use super::{
-    Checked, MalformedMessage, Problem, all, batch_id, converted, each, id_bytes, incarnation,
-    principal, required, tag_numbers, tags, txid,
+    Checked, MalformedMessage, Problem, all, batch_id, converted, driver_bytes, driver_id, each,
+    id_bytes, incarnation, principal, required, tag_numbers, tags, txid,
 };
 use crate::{api, participant as wire};
 
@@ -41,6 +43,57 @@ impl TryFrom<wire::DecideRequest> for Decide {
             members: members_from_wire(request.sql_texts, request.members)?,
             failed: all(request.failed)?,
         })
+    }
+}
+
+impl From<HeadStart> for wire::HeadStartRequest {
+    fn from(head_start: HeadStart) -> Self {
+        Self {
+            shard: None,
+            decide: Some(head_start.decide.into()),
+            driver: driver_bytes(head_start.driver),
+        }
+    }
+}
+
+impl TryFrom<wire::HeadStartRequest> for HeadStart {
+    type Error = MalformedMessage;
+    fn try_from(request: wire::HeadStartRequest) -> Checked<Self> {
+        Ok(Self {
+            decide: converted(request.decide, "HeadStartRequest.decide")?,
+            driver: driver_id(&request.driver, "HeadStartRequest.driver")?,
+        })
+    }
+}
+
+impl From<HeadStarted> for wire::HeadStartResponse {
+    fn from(started: HeadStarted) -> Self {
+        use wire::head_start_response::Answer as Kind;
+        Self {
+            shard: None,
+            batch: Default::default(),
+            answer: Some(match started {
+                HeadStarted::Ready { results } => Kind::Ready(wire::HeadStartReady {
+                    results: results_to_wire(results),
+                }),
+                HeadStarted::Not { detail } => Kind::Not(detail),
+            }),
+        }
+    }
+}
+
+impl TryFrom<wire::HeadStartResponse> for HeadStarted {
+    type Error = MalformedMessage;
+    fn try_from(response: wire::HeadStartResponse) -> Checked<Self> {
+        use wire::head_start_response::Answer as Kind;
+        Ok(
+            match required(response.answer, "HeadStartResponse.answer")? {
+                Kind::Ready(ready) => Self::Ready {
+                    results: results_from_wire(ready.results)?,
+                },
+                Kind::Not(detail) => Self::Not { detail },
+            },
+        )
     }
 }
 
