@@ -21,6 +21,8 @@ CHAOS_ARGS ?=
 # How many seeds `make sim` runs, and the first of them.
 SEEDS ?= 10000
 SEEDS_FROM ?= 0
+# Further arguments of it, such as --batch-members 500; without them seeds draw from 1, 2, 60, 500 and a few between.
+SIM_ARGS ?=
 # How long `make fuzz` runs each target.
 FUZZ_SECONDS ?= 60
 
@@ -101,7 +103,7 @@ crash-loop: ## Kill at every crash point, CRASH_LOOP_TIMES times over
 	done
 
 sim: ## Simulate the core: SEEDS=10000 seeds from SEEDS_FROM=0, on every core
-	$(CARGO) run --locked --release -p gavel-sim -- --seeds $(SEEDS) --from $(SEEDS_FROM) --threads $$(nproc 2>/dev/null || sysctl -n hw.ncpu)
+	$(CARGO) run --locked --release -p gavel-sim -- --seeds $(SEEDS) --from $(SEEDS_FROM) --threads $$(nproc 2>/dev/null || sysctl -n hw.ncpu) $(SIM_ARGS)
 
 fuzz: ## Feed generated input to every parser, FUZZ_SECONDS each; needs cargo-fuzz
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh

@@ -45,6 +45,9 @@ struct Arguments {
     /// Only worlds of this kind.
     #[arg(long)]
     kind: Option<Kinds>,
+    /// Batches of at most this many members in every world.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    batch_members: Option<u16>,
     /// Where traces are saved.
     #[arg(long, default_value = "target/sim")]
     traces: PathBuf,
@@ -142,18 +145,26 @@ impl Arguments {
             seed,
             hole,
             kind: self.kind,
+            batch_members: self.batch_members.map(usize::from),
         }
     }
 }
 
 fn say_broken(choice: &Choice) {
-    let Choice { seed, hole, kind } = choice;
+    let Choice {
+        seed,
+        hole,
+        kind,
+        batch_members,
+    } = choice;
     let hole = hole.map_or_else(String::new, |hole| format!(" --hole {}", hole.as_str()));
     let kind = kind
         .and_then(|kind| Some(kind.to_possible_value()?.get_name().to_owned()))
         .map_or_else(String::new, |kind| format!(" --kind {kind}"));
+    let members = batch_members.map_or_else(String::new, |size| format!(" --batch-members {size}"));
     println!(
-        "seed {seed} failed: repeat it with `cargo run -p gavel-sim -- --seed {seed}{hole}{kind}`"
+        "seed {seed} failed: repeat it with \
+         `cargo run -p gavel-sim -- --seed {seed}{hole}{kind}{members}`"
     );
 }
 
@@ -189,6 +200,8 @@ struct Totals {
     simulated_ms: u64,
     faults: BTreeMap<String, u64>,
     profiles: BTreeMap<&'static str, u64>,
+    /// How many seeds had a largest batch of so many members, by how many it might have.
+    batches: BTreeMap<usize, BTreeMap<usize, u64>>,
     broken: Vec<Report>,
     elapsed: Duration,
 }
@@ -200,6 +213,8 @@ impl Totals {
         self.transactions += report.transactions;
         self.simulated_ms += report.simulated_ms;
         *self.profiles.entry(report.profile).or_default() += 1;
+        let sizes = self.batches.entry(report.batch_members_max).or_default();
+        *sizes.entry(bucket(report.largest_batch)).or_default() += 1;
         for (name, count) in &report.faults {
             *self.faults.entry(name.clone()).or_default() += count;
         }
@@ -224,9 +239,35 @@ impl Totals {
         for (name, count) in &self.profiles {
             text += &format!("  {count:>9} seeds of the profile {name}\n");
         }
+        for (members_max, sizes) in &self.batches {
+            let seeds: u64 = sizes.values().sum();
+            text += &format!("  {seeds:>9} seeds with batches of at most {members_max}; largest: ");
+            let each = sizes
+                .iter()
+                .map(|(from, count)| format!("{}: {count}", range(*from)));
+            text += &(each.collect::<Vec<_>>().join(", ") + "\n");
+        }
         for (name, count) in &self.faults {
             text += &format!("  {count:>9} {name}\n");
         }
         text
+    }
+}
+
+/// Where a range of sizes begins: the sizes that everything is tested with by themselves, and what
+/// is between two of them.
+const BUCKETS: [usize; 8] = [0, 1, 2, 3, 60, 61, 500, 501];
+
+fn bucket(size: usize) -> usize {
+    let from = BUCKETS.iter().rev().find(|from| **from <= size);
+    *from.expect("0 is among them")
+}
+
+fn range(from: usize) -> String {
+    let next = BUCKETS.iter().find(|next| **next > from);
+    match next {
+        Some(next) if next - from > 1 => format!("{from} to {}", next - 1),
+        Some(_) => from.to_string(),
+        None => format!("{from} or more"),
     }
 }

@@ -22,6 +22,7 @@ fn found_by_seeds(hole: Hole, kind: Kinds) -> Option<Vec<Invariant>> {
             seed,
             hole: Some(hole),
             kind: Some(kind),
+            batch_members: None,
         })
     };
     let mut reports = (0..SEEDS_MAX).map(run);

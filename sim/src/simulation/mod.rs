@@ -5,7 +5,9 @@
 //! the way or at rest by `crate::invariants`. A run that fails is repeated with a trace by its
 //! seed alone, since nothing but the seed goes into it.
 
+mod burst;
 mod faults;
+mod plan;
 mod profile;
 mod run;
 
@@ -31,6 +33,10 @@ pub struct Report {
     pub simulated_ms: u64,
     /// Transactions that clients were told to have committed, or aborted.
     pub transactions: u64,
+    /// How large batches may be in its world.
+    pub batch_members_max: usize,
+    /// How many members the largest batch had.
+    pub largest_batch: usize,
     /// Faults that hit, by kind and by what they hit.
     pub faults: BTreeMap<String, u64>,
 }
@@ -44,6 +50,8 @@ pub struct Choice {
     pub hole: Option<Hole>,
     /// The kind of world, if the seed is not to choose it.
     pub kind: Option<Kinds>,
+    /// How large batches may be, if the seed is not to choose it.
+    pub batch_members: Option<usize>,
 }
 
 impl From<u64> for Choice {
@@ -52,6 +60,7 @@ impl From<u64> for Choice {
             seed,
             hole: None,
             kind: None,
+            batch_members: None,
         }
     }
 }

@@ -6,9 +6,11 @@ use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::faults::Kind;
+use super::plan::{Lane, Plan, batch_members, draw_plan, setup};
+use super::{Choice, burst};
 use crate::Hole;
 use crate::world::ids::TxNumber;
-use crate::world::setup::{Nature, Setup, Timers, TxSpec, tag};
+use crate::world::setup::{Setup, tag};
 
 /// A world and its faults.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Profile {
     pub(super) steps_max: u64,
     /// How far wall clocks are apart.
     pub(super) clocks_apart_ms: u64,
+    /// Steps in a millisecond, about: where a crowd makes them, each takes less time.
+    pub(super) steps_per_ms: u32,
     pub(super) expects: Expects,
 }
 
@@ -40,15 +44,17 @@ pub(super) enum Expects {
 }
 
 impl Profile {
-    /// Draws one; of this kind, if one is asked for.
-    pub(super) fn draw(rng: &mut SmallRng, hole: Option<Hole>, kind: Option<Kinds>) -> Self {
-        let drawn = match rng.random_range(0..20) {
-            0 => Kinds::Calm,
-            1 => Kinds::OneLane,
-            2 => Kinds::HomeDown,
-            3..=5 => Kinds::Harm,
-            6 => Kinds::Retention,
-            7..=11 => Kinds::Standbys,
+    /// Draws one; of this kind, and with batches of this size, if they are asked for.
+    pub(super) fn draw(rng: &mut SmallRng, choice: Choice) -> Self {
+        let Choice { hole, kind, .. } = choice;
+        let drawn = match rng.random_range(0..100) {
+            0..5 => Kinds::Calm,
+            5..10 => Kinds::OneLane,
+            10..15 => Kinds::HomeDown,
+            15..30 => Kinds::Harm,
+            30..35 => Kinds::Retention,
+            35..59 => Kinds::Standbys,
+            59..69 => Kinds::Burst,
             _ => Kinds::Rough,
         };
         let draw = match kind.unwrap_or(drawn) {
@@ -59,8 +65,16 @@ impl Profile {
             Kinds::Retention => retention,
             Kinds::Standbys => standbys,
             Kinds::Rough => rough,
+            Kinds::Burst => {
+                let members_max = choice.batch_members.unwrap_or_else(|| batch_members(rng));
+                return burst::draw(rng, hole, members_max);
+            }
         };
-        draw(rng, hole)
+        let mut profile = draw(rng, hole);
+        if let Some(members_max) = choice.batch_members {
+            profile.setup.batch_members_max = members_max;
+        }
+        profile
     }
 }
 
@@ -81,151 +95,19 @@ pub enum Kinds {
     Standbys,
     /// Messages, processes, servers, clients.
     Rough,
+    /// So many clients on one lane that batches fill up, whatever their size; in two of three
+    /// such worlds with faults.
+    Burst,
 }
 
-fn timers() -> Timers {
-    Timers {
-        answer_ms: 400,
-        finish_ms: 250,
-        lock_ms: 120,
-        scan_ms: 60,
-        in_doubt_after_ms: 200,
-        retry_ms: 40,
-        client_ms: 1_200,
-        retention_ms: 36_000_000,
-        batch_age_ms: 12_000_000,
-    }
-}
-
-fn setup(rng: &mut SmallRng, hole: Option<Hole>, plan: &Plan) -> Setup {
-    let shards = plan.shards;
-    let transactions: Vec<TxSpec> = (0..plan.transactions)
-        .map(|number| draw_transaction(rng, plan, number))
-        .collect();
-    // Neighbours in number are about at the same time.
-    let every = |first: usize| {
-        let numbers = (0..plan.transactions).skip(first).step_by(plan.clients);
-        numbers.map(TxNumber).collect()
-    };
-    Setup {
-        shards,
-        coordinators: plan.coordinators,
-        transactions,
-        clients: (0..plan.clients).map(every).collect(),
-        hole,
-        standby: false,
-        archive: 0,
-        batch_members_max: rng.random_range(1..=6),
-        savepoints_max: rng.random_range(2..=4),
-        runs_max: 12,
-        slots: 64,
-        slots_per_home: 32,
-        fine: true,
-        timers: Some(timers()),
-    }
-}
-
-/// What the transactions of a world are drawn from.
-struct Plan {
-    shards: u8,
-    coordinators: u8,
-    clients: usize,
-    transactions: u16,
-    /// Out of 100, how many are anything but fine.
-    odd: u32,
-    /// How many rows are fought over; 0 for none.
-    rows: u8,
-    principals: u8,
-    /// Which sets of shards the transactions have.
-    lanes: Vec<Lane>,
-}
-
-struct Lane {
-    home: ShardTag,
-    writes: Vec<ShardTag>,
-    reads: Vec<ShardTag>,
-}
-
-fn draw_lane(rng: &mut SmallRng, shards: u8) -> Lane {
-    let mut tags: Vec<ShardTag> = (0..shards).map(tag).collect();
-    tags.shuffle(rng);
-    let home = tags[0];
-    let reads_one = shards > 2 && rng.random_ratio(1, 4);
-    let reads = if reads_one {
-        vec![tags.remove(1)]
-    } else {
-        Vec::new()
-    };
-    // Home is one of the transaction's own shards, or only decides.
-    let count = rng.random_range(1..=tags.len());
-    let mut writes = match rng.random_ratio(1, 3) && tags.len() > 1 {
-        true => tags[1..=count.min(tags.len() - 1)].to_vec(),
-        false => tags[..count].to_vec(),
-    };
-    writes.sort_unstable();
-    Lane {
-        home,
-        writes,
-        reads,
-    }
-}
-
-fn draw_plan(rng: &mut SmallRng) -> Plan {
-    let shards = rng.random_range(2..=4);
-    let lanes = rng.random_range(1..=4);
-    Plan {
-        shards,
-        coordinators: rng.random_range(1..=3),
-        clients: rng.random_range(2..=10),
-        transactions: rng.random_range(200..=300),
-        odd: *[0, 5, 20, 40].choose(rng).expect("some"),
-        rows: *[0, 0, 3, 20].choose(rng).expect("some"),
-        principals: rng.random_range(1..=2),
-        lanes: (0..lanes).map(|_| draw_lane(rng, shards)).collect(),
-    }
-}
-
-fn draw_transaction(rng: &mut SmallRng, plan: &Plan, number: u16) -> TxSpec {
-    let lane = plan.lanes.choose(rng).expect("there are lanes");
-    let is_odd = rng.random_range(0..100) < plan.odd;
-    TxSpec {
-        home: lane.home,
-        writes: lane.writes.clone(),
-        reads: lane.reads.clone(),
-        nature: match is_odd {
-            true => draw_nature(rng, plan.shards, number),
-            false => Nature::Fine,
-        },
-        row: match plan.rows {
-            0 => 0,
-            rows => rng.random_range(1..=rows),
-        },
-        principal: rng.random_range(0..plan.principals),
-    }
-}
-
-fn draw_nature(rng: &mut SmallRng, shards: u8, number: u16) -> Nature {
-    let shard = tag(rng.random_range(0..shards));
-    // One that is likely to be about at the same time.
-    let other = number.saturating_sub(rng.random_range(1..=6));
-    match rng.random_range(0..8) {
-        0 | 1 => Nature::Fails(shard),
-        2 => Nature::Deferred(shard),
-        3 => Nature::Spoils,
-        4 => Nature::Hurries,
-        _ if other != number => Nature::FailsAfter(shard, TxNumber(other)),
-        _ => Nature::Fine,
-    }
-}
-
-const MESSAGES: &[Kind] = &[
+pub(super) const MESSAGES: &[Kind] = &[
     Kind::Drop,
     Kind::Drop,
     Kind::Duplicate,
     Kind::Duplicate,
     Kind::Delay,
 ];
-const PROCESSES: &[Kind] = &[
+pub(super) const PROCESSES: &[Kind] = &[
     Kind::CrashCoordinator,
     Kind::PauseCoordinator,
     Kind::CrashParticipant,
@@ -234,7 +116,7 @@ const PROCESSES: &[Kind] = &[
     Kind::Terminate,
     Kind::Cut,
 ];
-const CLIENTS: &[Kind] = &[Kind::SubmitTwice, Kind::SubmitTwice, Kind::OtherContent];
+pub(super) const CLIENTS: &[Kind] = &[Kind::SubmitTwice, Kind::SubmitTwice, Kind::OtherContent];
 
 fn rough(rng: &mut SmallRng, hole: Option<Hole>) -> Profile {
     let plan = draw_plan(rng);
@@ -251,6 +133,7 @@ fn rough(rng: &mut SmallRng, hole: Option<Hole>) -> Profile {
         repair_every: fault_every * rng.random_range(1..=3),
         steps_max: 60_000,
         clocks_apart_ms: 3_600_000,
+        steps_per_ms: 2,
         expects: Expects::Nothing,
     }
 }
@@ -296,6 +179,7 @@ fn harm(rng: &mut SmallRng, hole: Option<Hole>) -> Profile {
         repair_every: 100,
         steps_max: 20_000,
         clocks_apart_ms: 0,
+        steps_per_ms: 2,
         expects: Expects::Nothing,
     }
 }
@@ -332,6 +216,7 @@ fn calm(rng: &mut SmallRng, hole: Option<Hole>) -> Profile {
         repair_every: u32::MAX,
         steps_max: 100_000,
         clocks_apart_ms: 0,
+        steps_per_ms: 2,
         expects: Expects::EverybodyCommits,
     }
 }
@@ -399,6 +284,7 @@ fn home_down(rng: &mut SmallRng, hole: Option<Hole>) -> Profile {
         repair_every: u32::MAX,
         steps_max: 20_000,
         clocks_apart_ms: 0,
+        steps_per_ms: 2,
         expects: Expects::OthersGoOn,
     }
 }

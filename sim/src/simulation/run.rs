@@ -28,6 +28,7 @@ pub(super) struct Run {
     world: World,
     rng: SmallRng,
     steps: u64,
+    largest_batch: usize,
     faults: BTreeMap<String, u64>,
     trace: Option<String>,
     moves: Vec<Action>,
@@ -36,9 +37,9 @@ pub(super) struct Run {
 impl Run {
     /// The run of a seed, at its beginning.
     pub(super) fn new(choice: Choice, with_trace: bool) -> Self {
-        let Choice { seed, hole, kind } = choice;
+        let seed = choice.seed;
         let mut rng = SmallRng::seed_from_u64(seed);
-        let profile = Profile::draw(&mut rng, hole, kind);
+        let profile = Profile::draw(&mut rng, choice);
         let mut world = World::new(profile.setup.clone());
         for coordinator in &mut world.coordinators {
             coordinator.clock_ahead_ms = match profile.clocks_apart_ms {
@@ -53,6 +54,7 @@ impl Run {
             world,
             rng,
             steps: 0,
+            largest_batch: 0,
             faults: BTreeMap::new(),
             moves: Vec::new(),
         }
@@ -125,7 +127,7 @@ impl Run {
 
     /// Plays one of the moves that are possible now; if there is none, time passes.
     fn move_on(&mut self) {
-        self.world.now += self.rng.random_range(0..=1);
+        self.world.now += u64::from(self.rng.random_ratio(1, self.profile.steps_per_ms));
         let mut moves = std::mem::take(&mut self.moves);
         moves.clear();
         self.world.moves(&mut moves);
@@ -144,6 +146,7 @@ impl Run {
             writeln!(trace, "{step:>6} {now:>6} ms  {text}").expect("a string takes all");
         }
         self.world.play(action);
+        self.largest_batch = self.largest_batch.max(self.world.largest_batch());
     }
 
     // ---- the end ----
@@ -206,6 +209,8 @@ impl Run {
             violations: observer.violations,
             steps: self.steps,
             simulated_ms: self.world.now,
+            batch_members_max: self.world.setup.batch_members_max,
+            largest_batch: self.largest_batch,
             faults: self.faults,
         };
         (report, trace)
@@ -225,7 +230,11 @@ mod tests {
     #[test]
     fn a_link_takes_only_so_many_messages_where_time_passes() {
         let mut rng = SmallRng::seed_from_u64(0);
-        let with_time = Profile::draw(&mut rng, None, Some(Kinds::Rough)).setup;
+        let choice = Choice {
+            kind: Some(Kinds::Rough),
+            ..Choice::from(0)
+        };
+        let with_time = Profile::draw(&mut rng, choice).setup;
         let mut without = with_time.clone();
         without.timers = None;
         for (setup, held) in [(with_time, LINK_HOLDS), (without, 2 * LINK_HOLDS)] {

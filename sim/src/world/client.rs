@@ -123,7 +123,7 @@ impl World {
             current.submitted = true;
         }
         self.send(Message {
-            from: Node::Client(u8::try_from(at).expect("few clients")),
+            from: Node::Client(u16::try_from(at).expect("not that many clients")),
             to: Node::Coordinator(to),
             body,
             not_before: 0,

@@ -12,7 +12,7 @@ use gavel_protocol::{BatchId, DriverId, Gid, Incarnation, Outcome, RequestHash, 
 /// Who sends and receives. A shard's participant is addressed by the shard's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Node {
-    Client(u8),
+    Client(u16),
     Coordinator(u8),
     Participant(u8),
 }
@@ -67,7 +67,7 @@ pub(crate) enum Asker {
         gid: Gid,
     },
     Client {
-        client: u8,
+        client: u16,
         txid: Txid,
     },
 }

@@ -13,7 +13,7 @@ use crate::world::setup::tag;
 
 impl World {
     /// A submission is admitted, or joins the ticket of the same txid (R8).
-    pub(super) fn on_submit(&mut self, at: usize, client: u8, submit: Submit) {
+    pub(super) fn on_submit(&mut self, at: usize, client: u16, submit: Submit) {
         if let Some(key) = self.admit(at, client, submit) {
             self.start_batches(at, &key);
         }
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// Puts a submission into its lane.
-    fn admit(&mut self, at: usize, client: u8, submit: Submit) -> Option<LaneKey> {
+    fn admit(&mut self, at: usize, client: u16, submit: Submit) -> Option<LaneKey> {
         let Submit { txid, .. } = submit;
         if let Some(ticket) = self.coordinators[at].tickets.get_mut(&txid) {
             let refusal = if ticket.submit.principal != submit.principal {

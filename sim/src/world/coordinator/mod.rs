@@ -58,7 +58,7 @@ pub(crate) struct TicketId {
 pub(crate) struct Ticket {
     submit: Submit,
     serial: u16,
-    waiters: Vec<u8>,
+    waiters: Vec<u16>,
     is_running: bool,
     runs: u8,
     pub(crate) since: u64,
@@ -103,6 +103,12 @@ impl Coordinator {
         }
     }
 
+    /// Members of the largest batch under way.
+    fn largest_batch(&self) -> usize {
+        let sizes = self.runs.values().map(|run| run.members.len());
+        sizes.max().unwrap_or_default()
+    }
+
     pub(crate) fn runs(&self) -> bool {
         self.up && !self.paused
     }
@@ -119,8 +125,14 @@ impl Ticket {
 }
 
 impl World {
+    /// Members of the largest batch under way.
+    pub(crate) fn largest_batch(&self) -> usize {
+        let sizes = self.coordinators.iter().map(Coordinator::largest_batch);
+        sizes.max().unwrap_or_default()
+    }
+
     /// A client's request arrives.
-    pub(crate) fn on_request(&mut self, at: usize, client: u8, body: Body) {
+    pub(crate) fn on_request(&mut self, at: usize, client: u16, body: Body) {
         let asker = |txid| Asker::Client { client, txid };
         match body {
             Body::Submit(submit) => self.on_submit(at, client, submit),
@@ -200,7 +212,7 @@ impl World {
         }
     }
 
-    fn tell_client(&mut self, at: usize, client: u8, txid: Txid, outcome: Outcome) {
+    fn tell_client(&mut self, at: usize, client: u16, txid: Txid, outcome: Outcome) {
         let from = Node::Coordinator(u8::try_from(at).expect("few coordinators"));
         self.send(Message {
             from,
