@@ -49,6 +49,8 @@ impl Configuration {
         };
         let mut all = vec![
             own_home(faults),
+            ahead(faults),
+            ahead_of_a_failure(faults),
             decisions_shard(faults),
             three_shards(faults),
             two_coordinators(faults),
@@ -95,6 +97,7 @@ fn setup(shards: u8, transactions: Vec<TxSpec>) -> Setup {
         standby: false,
         archive: 0,
         batch_members_max: 2,
+        head_starts: false,
         savepoints_max: 4,
         runs_max: 4,
         slots: 8,
@@ -174,7 +177,37 @@ fn one_lane(faults: u8) -> Configuration {
     }
 }
 
-/// Two batches of a lane, the second prepared behind the first, and one row that both want.
+/// Home works while the branch is prepared.
+fn ahead(faults: u8) -> Configuration {
+    let setup = Setup {
+        head_starts: true,
+        ..setup(2, vec![transaction(1, &[0, 1])])
+    };
+    Configuration {
+        name: "two shards, and home works ahead",
+        setup,
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// Home works ahead for a batch of two, one of which the branch leaves out.
+fn ahead_of_a_failure(faults: u8) -> Configuration {
+    let fails = TxSpec {
+        nature: Nature::Fails(tag(0)),
+        ..transaction(1, &[0, 1])
+    };
+    let setup = Setup {
+        head_starts: true,
+        ..setup(2, vec![transaction(1, &[0, 1]), fails])
+    };
+    Configuration {
+        name: "home works ahead for one too many",
+        setup,
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// Two batches of a lane, the second at work behind the first, and one row that both want.
 fn batches_in_a_row(faults: u8) -> Configuration {
     let one = || TxSpec {
         row: 1,
@@ -182,6 +215,7 @@ fn batches_in_a_row(faults: u8) -> Configuration {
     };
     let setup = Setup {
         batch_members_max: 1,
+        head_starts: true,
         ..setup(2, vec![one(), one()])
     };
     Configuration {

@@ -192,7 +192,9 @@ fn step_of(message: &Message) -> &'static str {
         Body::Told { .. } => "answer to client",
         Body::Ask { question, .. } => match question {
             Question::Prepare(_) => "prepare",
-            Question::Decide(_) => "decide",
+            Question::HeadStart { .. } => "head start",
+            Question::EndSession { .. } => "end of a session",
+            Question::Decide(_) | Question::CommitSession { .. } => "decide",
             Question::Resolve { .. } => "resolve",
             Question::Finish { .. } => "finish",
             Question::Record(_) => "record",
@@ -200,6 +202,8 @@ fn step_of(message: &Message) -> &'static str {
         },
         Body::Reply { reply, .. } => match reply {
             Reply::Vote(_) => "vote",
+            Reply::HeadStarted(_) => "head started",
+            Reply::SessionEnded => "session ended",
             Reply::Decided(_) => "decided",
             Reply::Register(_) => "register's answer",
             Reply::Finished(_) => "finished",

@@ -42,6 +42,7 @@ pub(super) fn setup(rng: &mut SmallRng, hole: Option<Hole>, plan: &Plan) -> Setu
         standby: false,
         archive: 0,
         batch_members_max: batch_members(rng),
+        head_starts: true,
         savepoints_max: rng.random_range(2..=4),
         runs_max: 12,
         slots: 64,

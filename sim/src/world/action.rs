@@ -18,6 +18,8 @@ pub(crate) enum Action {
     Deliver(usize),
     /// PostgreSQL executes what a job has sent.
     Step(usize, usize),
+    /// A session that nobody came back to is ended.
+    Expire(usize, usize),
     /// A job has waited long enough for a lock.
     LockTimeout(usize, usize),
     /// A shard's standby catches up.
@@ -95,6 +97,9 @@ impl World {
             Action::Step(at, job) => {
                 self.step_job(at, job);
             }
+            Action::Expire(at, job) => {
+                self.shards[at].jobs.take(job);
+            }
             Action::LockTimeout(at, job) => {
                 self.shards[at].jobs[job].timed_out = true;
                 self.step_job(at, job);
@@ -108,7 +113,10 @@ impl World {
                 let answer = RegisterAnswer::Unreachable { detail };
                 self.feed_branch(at, &gid, Event::Register(answer));
             }
-            Action::GiveUp(at, batch, key) => self.on_batch_event(at, batch, key, key.unknown()),
+            Action::GiveUp(at, batch, key) => match key.unknown() {
+                Some(event) => self.on_batch_event(at, batch, key, event),
+                None => self.on_head_started(at, batch, key, false),
+            },
             Action::LosePatience(at, txid) => self.lose_patience(at, txid),
             Action::CloseStream(at, shard) => self.close_stream(at, shard),
             Action::Attend(at, shard) => self.attend(at, shard),
@@ -124,6 +132,7 @@ impl World {
         match action {
             Action::Deliver(at) => format!("deliver {}", self.network[*at]),
             Action::Step(at, job) => format!("step {}: {}", at + 1, self.job(*at, *job)),
+            Action::Expire(at, job) => format!("expire {}: {}", at + 1, self.job(*at, *job)),
             Action::LockTimeout(at, job) => {
                 format!("lock timeout {}: {}", at + 1, self.job(*at, *job))
             }
@@ -270,6 +279,12 @@ impl fmt::Display for Question {
                 let failed = short_txids(decide.failed.iter().map(|failed| failed.txid));
                 write!(f, "decide {members} failed [{failed}]")
             }
+            Self::HeadStart { decide, .. } => {
+                let members = short_txids(decide.members.iter().map(|member| member.txid));
+                write!(f, "head start {members}")
+            }
+            Self::CommitSession { batch } => write!(f, "commit session {}", ShortBatch(*batch)),
+            Self::EndSession { batch } => write!(f, "end session {}", ShortBatch(*batch)),
             Self::Resolve { batch, .. } => write!(f, "resolve {}", ShortBatch(*batch)),
             Self::Finish { gid, kind } => write!(f, "{kind:?} {}", ShortGid(gid)),
             Self::Record(record) => {
@@ -285,6 +300,8 @@ impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vote(vote) => write!(f, "{}", word(vote)),
+            Self::HeadStarted(ready) => write!(f, "head started: {ready}"),
+            Self::SessionEnded => write!(f, "session ended"),
             Self::Decided(decided) => write!(f, "{decided:?}"),
             Self::Register(answer) => write!(f, "{answer:?}"),
             Self::Finished(finished) => write!(f, "{}", word(finished)),

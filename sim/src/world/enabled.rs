@@ -60,6 +60,8 @@ impl World {
         for place in 0..shard.jobs.len() {
             if self.job_can_step(at, place) {
                 out.push(Action::Step(at, place));
+            } else if self.session_is_forgotten(at, place) {
+                out.push(Action::Expire(at, place));
             } else if self.lock_timeout_is_due(at, place) {
                 out.push(Action::LockTimeout(at, place));
             }
@@ -127,7 +129,8 @@ impl World {
             _ => false,
         });
         let mut jobs = self.shards.iter().flat_map(|shard| shard.jobs.iter());
-        messages || jobs.any(|job: &Job| !job.is_orphan && is_asker(&job.asker))
+        let owes_an_answer = |job: &Job| !job.is_orphan && job.open_session().is_none();
+        messages || jobs.any(|job: &Job| owes_an_answer(job) && is_asker(&job.asker))
     }
 
     /// Streams that end, because a participant notices that nobody is there, or begin.
@@ -157,7 +160,7 @@ impl World {
                 let due = match &self.setup.timers {
                     Some(timers) => {
                         let patience = match key {
-                            Key::Prepare(_) | Key::Decide => timers.answer_ms,
+                            Key::Prepare(_) | Key::HeadStart | Key::Decide => timers.answer_ms,
                             _ => timers.finish_ms,
                         };
                         self.now >= since + patience

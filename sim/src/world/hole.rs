@@ -35,6 +35,8 @@ holes! {
     NoBranchRow = "r1-no-branch-row",
     /// R2: votes are not compared; home runs the set of the first vote.
     UnequalSets = "r2-unequal-sets",
+    /// R2: what home did with everybody is committed although a branch has left somebody out.
+    HeadStartForSome = "r2-head-start-for-some",
     /// R3: PREPARE is sent in one pipeline with the work; guards are not looked at.
     BlindPipeline = "r3-blind-pipeline",
     /// R4: home inserts its rows after its work, with ON CONFLICT DO NOTHING.

@@ -76,7 +76,9 @@ pub(crate) enum Asker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Key {
     Prepare(ShardTag),
+    HeadStart,
     Decide,
+    EndSession,
     Register,
     Commit(ShardTag),
     Rollback(ShardTag),
@@ -94,6 +96,17 @@ pub(crate) struct Member {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Question {
     Prepare(Prepare),
+    HeadStart {
+        decide: Decide,
+        driver: DriverId,
+    },
+    /// Commits the session in which home has done its work.
+    CommitSession {
+        batch: BatchId,
+    },
+    EndSession {
+        batch: BatchId,
+    },
     Decide(Decide),
     Resolve {
         batch: BatchId,
@@ -139,6 +152,9 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Reply {
     Vote(Vote),
+    /// Whether home has done its work.
+    HeadStarted(bool),
+    SessionEnded,
     Decided(Decided),
     Register(RegisterAnswer),
     Finished(Finished),
@@ -170,7 +186,11 @@ impl Question {
     pub(crate) fn unknown(&self) -> Reply {
         match self {
             Self::Prepare(_) => Reply::Vote(Vote::Unknown { detail: cut() }),
-            Self::Decide(_) => Reply::Decided(Decided::Unknown { detail: cut() }),
+            Self::HeadStart { .. } => Reply::HeadStarted(false),
+            Self::EndSession { .. } => Reply::SessionEnded,
+            Self::Decide(_) | Self::CommitSession { .. } => {
+                Reply::Decided(Decided::Unknown { detail: cut() })
+            }
             Self::Resolve { .. } => Reply::Register(RegisterAnswer::Unreachable { detail: cut() }),
             Self::Finish { .. } => Reply::Finished(Finished::Unknown { detail: cut() }),
             Self::Record(_) => Reply::Recorded(RecordAnswer::Unknown { detail: cut() }),
@@ -180,9 +200,10 @@ impl Question {
 }
 
 impl Key {
-    /// The event that stands for an answer that did not come.
-    pub(crate) fn unknown(self) -> Event {
-        match self {
+    /// The event that stands for an answer that did not come, if it is one for the machine.
+    pub(crate) fn unknown(self) -> Option<Event> {
+        Some(match self {
+            Self::HeadStart | Self::EndSession => return None,
             Self::Prepare(shard) => Event::Voted {
                 shard,
                 vote: Vote::Unknown { detail: cut() },
@@ -194,7 +215,7 @@ impl Key {
                 finished: Finished::Unknown { detail: cut() },
             },
             Self::Record => Event::Recorded(RecordAnswer::Unknown { detail: cut() }),
-        }
+        })
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     /// How many replicated changes a failover that loses data can lose.
     pub(crate) archive: usize,
     pub(crate) batch_members_max: usize,
+    /// Whether home works while branches are prepared.
+    pub(crate) head_starts: bool,
     pub(crate) savepoints_max: usize,
     pub(crate) runs_max: u8,
     /// `max_prepared_transactions` of every shard, and how many of them one home may fill (R12).

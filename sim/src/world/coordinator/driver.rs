@@ -12,7 +12,7 @@ use gavel_protocol::{
     ShardTag, Turn,
 };
 
-use super::{Coordinator, LaneKey, Run, TicketId};
+use super::{AtHome, LaneKey, Run, TicketId};
 use crate::world::World;
 use crate::world::hole::Hole;
 use crate::world::ids;
@@ -52,7 +52,8 @@ impl World {
             machine,
             lane: lane.clone(),
             turn,
-            waits_to_decide: None,
+            at_home: AtHome::Nothing,
+            waiting_decide: None,
             members,
             hashes,
             known: coordinator.known.clone(),
@@ -63,6 +64,7 @@ impl World {
             failures: BTreeMap::new(),
         };
         self.coordinators[at].runs.insert(batch, run);
+        self.give_head_start(at, batch);
         self.carry_out_all(at, batch, effects);
     }
 
@@ -74,6 +76,7 @@ impl World {
         };
         run.pending.remove(&key);
         let effects = run.machine.on(planted);
+        self.settle_session(at, batch, &effects);
         self.carry_out_all(at, batch, effects);
         self.move_lane(at, batch);
     }
@@ -87,12 +90,7 @@ impl World {
     pub(super) fn carry_out_effect(&mut self, at: usize, batch: BatchId, effect: Effect) {
         match effect {
             Effect::Prepare(shard) => self.ask_prepare(at, batch, shard),
-            Effect::Decide { .. } if !self.has_its_turn(at, batch) => {
-                if let Some(run) = self.coordinators[at].runs.get_mut(&batch) {
-                    run.waits_to_decide = Some(effect);
-                }
-            }
-            Effect::Decide { members, failed } => self.ask_decide(at, batch, &members, failed),
+            Effect::Decide { members, failed } => self.decide_now(at, batch, members, failed),
             Effect::AskRegister => {
                 let home = self.run(at, batch).lane.home;
                 let incarnation = self.run(at, batch).known[place(home)];
@@ -119,19 +117,20 @@ impl World {
         }
     }
 
-    fn has_its_turn(&self, at: usize, batch: BatchId) -> bool {
-        let coordinator = &self.coordinators[at];
-        let run = coordinator.runs.get(&batch);
-        run.is_none_or(|run| coordinator.may_decide(run))
-    }
-
     fn run(&self, at: usize, batch: BatchId) -> &Run {
         &self.coordinators[at].runs[&batch]
     }
 
     // ---- questions ----
 
-    fn ask(&mut self, at: usize, batch: BatchId, to: ShardTag, key: Key, question: Question) {
+    pub(super) fn ask(
+        &mut self,
+        at: usize,
+        batch: BatchId,
+        to: ShardTag,
+        key: Key,
+        question: Question,
+    ) {
         let now = self.now;
         let coordinator = &mut self.coordinators[at];
         let asker = Asker::Batch {
@@ -175,23 +174,34 @@ impl World {
         );
     }
 
-    fn ask_decide(
+    pub(super) fn decide_message(
+        &self,
+        at: usize,
+        batch: BatchId,
+        members: &[MemberIndex],
+        failed: Vec<FailedMember>,
+    ) -> Decide {
+        let run = self.run(at, batch);
+        Decide {
+            batch,
+            incarnation: run.known[place(run.lane.home)],
+            prepared: run.prepared(),
+            principal: run.lane.principal,
+            members: members.iter().map(|member| run.member(*member)).collect(),
+            failed,
+        }
+    }
+
+    pub(super) fn ask_decide(
         &mut self,
         at: usize,
         batch: BatchId,
         members: &[MemberIndex],
         failed: Vec<FailedMember>,
     ) {
+        let decide = self.decide_message(at, batch, members, failed);
         let run = self.run(at, batch);
         let (home, prepared) = (run.lane.home, run.prepared());
-        let decide = Decide {
-            batch,
-            incarnation: self.run(at, batch).known[place(home)],
-            prepared: prepared.clone(),
-            principal: run.lane.principal,
-            members: members.iter().map(|member| run.member(*member)).collect(),
-            failed,
-        };
         if self.setup.has(Hole::ToldBeforeDecision) {
             let told: Vec<TicketId> = members.iter().map(|member| run.members[*member]).collect();
             for ticket in told {
@@ -322,13 +332,6 @@ impl World {
     }
 }
 
-impl Coordinator {
-    pub(super) fn may_decide(&self, run: &Run) -> bool {
-        let lane = self.lanes.get(&run.lane);
-        lane.is_none_or(|lane| lane.may_decide(run.turn))
-    }
-}
-
 impl Run {
     pub(super) fn has_branches(&self) -> bool {
         let mut shards = self.lane.writes.iter().chain(&self.lane.reads);
@@ -410,8 +413,17 @@ impl World {
         };
         let at = usize::from(*coordinator);
         let is_same = self.coordinators[at].up && self.coordinators[at].life == *life;
-        if let Some(event) = reply.event(*key).filter(|_| is_same) {
-            self.on_batch_event(at, *batch, *key, event);
+        if !is_same {
+            return;
+        }
+        match reply {
+            Reply::HeadStarted(ready) => self.on_head_started(at, *batch, *key, ready),
+            Reply::SessionEnded => self.on_head_started(at, *batch, *key, false),
+            reply => {
+                if let Some(event) = reply.event(*key) {
+                    self.on_batch_event(at, *batch, *key, event);
+                }
+            }
         }
     }
 }

@@ -156,43 +156,21 @@ impl World {
             lane.on_rest(run.turn);
         }
         self.start_batches(at, &run.lane);
-        self.let_decide(at, &run.lane);
     }
 
-    /// A batch has moved on: the lane may begin the next, and let another decide.
+    /// A batch has moved on: the lane may begin the next.
     pub(super) fn move_lane(&mut self, at: usize, batch: BatchId) {
         let Some(run) = self.coordinators[at].runs.get(&batch) else {
             return;
         };
         let (key, turn) = (run.lane.clone(), run.turn);
         let is_decided = run.machine.is_decided();
-        let is_voted = run.machine.is_in_doubt() && run.has_branches();
-        if let Some(lane) = self.coordinators[at].lanes.get_mut(&key) {
-            if is_decided {
-                lane.on_decided(turn);
-            } else if is_voted {
-                lane.on_voted(turn);
-            }
+        if let Some(lane) = self.coordinators[at].lanes.get_mut(&key)
+            && is_decided
+        {
+            lane.on_decided(turn);
         }
         self.start_batches(at, &key);
-        if is_decided {
-            self.let_decide(at, &key);
-        }
-    }
-
-    /// Sends the decides that have waited for their turn.
-    fn let_decide(&mut self, at: usize, key: &LaneKey) {
-        let coordinator = &self.coordinators[at];
-        let mut waiting = coordinator.runs.iter().filter(|(_, run)| {
-            run.lane == *key && run.waits_to_decide.is_some() && coordinator.may_decide(run)
-        });
-        let Some(batch) = waiting.next().map(|(batch, _)| *batch) else {
-            return;
-        };
-        let run = self.coordinators[at].runs.get_mut(&batch);
-        if let Some(effect) = run.and_then(|run| run.waits_to_decide.take()) {
-            self.carry_out_effect(at, batch, effect);
-        }
     }
 
     /// The members of a rerun that may try once more; the others are refused.

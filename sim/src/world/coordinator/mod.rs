@@ -2,6 +2,7 @@
 //! around them: tickets, the driver of a batch, patience. Nothing of it survives a crash.
 
 pub(crate) mod driver;
+mod head_start;
 mod lanes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,8 +71,9 @@ pub(crate) struct Run {
     pub(crate) machine: Batch,
     lane: LaneKey,
     turn: Turn,
-    /// The decide that waits for its turn.
-    waits_to_decide: Option<Effect>,
+    at_home: AtHome,
+    /// The decide that waits for home to come to an end with what it does.
+    waiting_decide: Option<Effect>,
     members: Vec<TicketId>,
     hashes: Vec<RequestHash>,
     /// The incarnations as they were known when it began.
@@ -84,6 +86,14 @@ pub(crate) struct Run {
     /// For holes only.
     first_vote: Option<Vote>,
     failures: BTreeMap<usize, AbortReason>,
+}
+
+/// What home has done before it was asked to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum AtHome {
+    Nothing,
+    Working,
+    Done,
 }
 
 impl Coordinator {
@@ -111,6 +121,14 @@ impl Coordinator {
 
     pub(crate) fn runs(&self) -> bool {
         self.up && !self.paused
+    }
+
+    /// Whether a batch under way counts on its session at home.
+    pub(crate) fn needs_session(&self, batch: BatchId) -> bool {
+        let run = self.runs.get(&batch);
+        run.is_some_and(|run| {
+            run.at_home != AtHome::Nothing || run.pending.contains_key(&Key::Decide)
+        })
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -4,7 +4,7 @@
 //! then, its job becomes an orphan: PostgreSQL may still execute that one statement (facts 11).
 
 use gavel_protocol::message::{FinishKind, MemberFailure, MemberReport, RegisterAnswer, Vote};
-use gavel_protocol::{BatchId, Gid, Incarnation, Refusal, ShardTag, Txid};
+use gavel_protocol::{BatchId, DriverId, Gid, Incarnation, Refusal, ShardTag, Txid};
 
 use crate::world::network::{Asker, Decide, Prepare, Question, Record};
 
@@ -12,6 +12,8 @@ use crate::world::network::{Asker, Decide, Prepare, Question, Record};
 pub(crate) struct Job {
     pub(crate) asker: Asker,
     pub(crate) work: Work,
+    /// A head start, and whose: it stops before COMMIT.
+    pub(crate) head_start: Option<DriverId>,
     /// Its participant is gone: nobody hears the answer.
     pub(crate) is_orphan: bool,
     /// Its last statement waits for replication.
@@ -109,10 +111,18 @@ pub(crate) enum RecordPhase {
 }
 
 impl Job {
-    pub(crate) fn new(asker: Asker, question: Question, since: u64) -> Self {
+    /// The job that a question becomes. Those about sessions become none.
+    pub(crate) fn new(asker: Asker, question: Question, since: u64) -> Option<Self> {
+        let head_start = match &question {
+            Question::HeadStart { driver, .. } => Some(*driver),
+            _ => None,
+        };
         let work = match question {
+            Question::CommitSession { .. } | Question::EndSession { .. } => return None,
             Question::Prepare(prepare) => Work::Prepare(prepare, PreparePhase::Opening),
-            Question::Decide(decide) => Work::Decide(decide, DecidePhase::Decision),
+            Question::Decide(decide) | Question::HeadStart { decide, .. } => {
+                Work::Decide(decide, DecidePhase::Decision)
+            }
             Question::Resolve { batch, incarnation } => Work::Resolve {
                 batch,
                 incarnation,
@@ -129,14 +139,31 @@ impl Job {
                 has_looked: false,
             },
         };
-        Self {
+        Some(Self {
             asker,
             work,
+            head_start,
             is_orphan: false,
             waits: false,
             timed_out: false,
             since,
+        })
+    }
+
+    /// Home's work on a batch is done, and waits for the votes: the batch and its driver.
+    pub(crate) fn open_session(&self) -> Option<(BatchId, DriverId)> {
+        match &self.work {
+            Work::Decide(decide, DecidePhase::Committing) => {
+                self.head_start.map(|driver| (decide.batch, driver))
+            }
+            _ => None,
         }
+    }
+
+    /// Whether this is the head start of a batch, at work or done.
+    pub(crate) fn is_head_start_of(&self, batch: BatchId) -> bool {
+        matches!(&self.work, Work::Decide(decide, _)
+            if decide.batch == batch && self.head_start.is_some())
     }
 
     pub(crate) fn holds_decision(&self, batch: BatchId) -> bool {
@@ -221,12 +248,12 @@ impl Job {
 
     /// Whether PostgreSQL may still do something for it that matters, with nobody connected.
     pub(crate) fn outlives_its_connection(&self) -> bool {
-        self.waits
-            || matches!(
-                self.work,
-                Work::Prepare(_, PreparePhase::Preparing { .. })
-                    | Work::Decide(_, DecidePhase::Committing)
-            )
+        let is_last = matches!(
+            self.work,
+            Work::Prepare(_, PreparePhase::Preparing { .. })
+                | Work::Decide(_, DecidePhase::Committing)
+        );
+        self.waits || (is_last && self.head_start.is_none())
     }
 }
 

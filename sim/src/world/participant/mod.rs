@@ -6,6 +6,7 @@
 
 pub(crate) mod decide;
 pub(crate) mod finish;
+mod head_start;
 pub(crate) mod job;
 pub(crate) mod prepare;
 pub(crate) mod resolve;
@@ -112,8 +113,22 @@ impl World {
             self.answer(at, asker, reply);
             return;
         }
-        let job = Job::new(asker, question, self.now);
-        self.start_job(at, job);
+        match &question {
+            Question::CommitSession { batch } => return self.commit_session(at, *batch, asker),
+            Question::EndSession { batch } => {
+                self.end_session(at, *batch);
+                return self.answer(at, asker, Reply::SessionEnded);
+            }
+            Question::HeadStart { decide, .. } if !self.may_start_ahead(at, decide.batch) => {
+                return self.answer(at, asker, Reply::HeadStarted(false));
+            }
+            Question::Decide(decide) => self.end_head_start(at, decide.batch),
+            Question::Resolve { batch, .. } => self.end_idle_head_start(at, *batch),
+            _ => {}
+        }
+        if let Some(job) = Job::new(asker, question, self.now) {
+            self.start_job(at, job);
+        }
     }
 
     /// Starts a job, and runs it as far as the grain of this world puts steps together.
@@ -168,6 +183,9 @@ impl World {
             Work::Prepare(_, PreparePhase::Opening) => refused(unavailable()),
             Work::Prepare(prepare, _) if !prepare.writes => refused(unavailable()),
             Work::Prepare(prepare, _) => Question::Prepare(prepare.clone()).unknown(),
+            // It has been answered.
+            Work::Decide(..) if job.open_session().is_some() => return,
+            Work::Decide(..) if job.head_start.is_some() => Reply::HeadStarted(false),
             Work::Decide(decide, _) => Question::Decide(decide.clone()).unknown(),
             Work::Resolve {
                 batch, incarnation, ..

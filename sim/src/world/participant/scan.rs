@@ -20,6 +20,7 @@ impl World {
         if let Some(timers) = &self.setup.timers {
             self.participants[at].next_scan = self.now + timers.scan_ms;
         }
+        self.sweep_sessions(at);
         if self.setup.has(Hole::NobodyScans) || !self.shards[at].up {
             return;
         }
@@ -162,8 +163,9 @@ impl World {
             self.on_scan_reply(at, asker, unknown);
             return;
         }
-        let job = Job::new(asker, question, self.now);
-        self.start_job(at, job);
+        if let Some(job) = Job::new(asker, question, self.now) {
+            self.start_job(at, job);
+        }
     }
 
     /// The answer to a question of the scan.
@@ -179,6 +181,8 @@ impl World {
             Reply::Finished(finished) => Event::Finished(finished),
             Reply::Vote(_)
             | Reply::Decided(_)
+            | Reply::HeadStarted(_)
+            | Reply::SessionEnded
             | Reply::Recorded(_)
             | Reply::Status(_)
             | Reply::Unreachable => return,

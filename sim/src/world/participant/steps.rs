@@ -15,11 +15,29 @@ pub(crate) enum Then {
     Next { work: Work, waits: bool },
     /// The job is done.
     Answer(Reply),
+    /// The job has come as far as it may go by itself.
+    Open(Reply, Work),
 }
 
 impl Then {
     pub(crate) fn next(work: Work) -> Self {
         Self::Next { work, waits: false }
+    }
+
+    /// A head start ends before COMMIT, and does not record that it failed.
+    fn for_head_start(self) -> Self {
+        match self {
+            Self::Next { work, .. } => match work {
+                Work::Decide(_, DecidePhase::Aborting(_)) => {
+                    Self::Answer(Reply::HeadStarted(false))
+                }
+                Work::Decide(_, DecidePhase::Committing) => {
+                    Self::Open(Reply::HeadStarted(true), work)
+                }
+                work => Self::next(work),
+            },
+            ended => ended,
+        }
     }
 }
 
@@ -28,7 +46,8 @@ impl World {
     pub(crate) fn job_can_step(&self, at: usize, place: usize) -> bool {
         let shard = &self.shards[at];
         let job = &shard.jobs[place];
-        shard.up && !job.waits && (job.timed_out || !self.is_blocked(at, place))
+        let is_open = job.open_session().is_some();
+        shard.up && !job.waits && !is_open && (job.timed_out || !self.is_blocked(at, place))
     }
 
     /// Whether a job waits for a lock.
@@ -116,6 +135,7 @@ impl World {
         let Job {
             asker,
             work,
+            head_start,
             is_orphan,
             timed_out,
             ..
@@ -132,7 +152,25 @@ impl World {
             Work::Record(record, phase) => self.step_record(at, record, phase, timed_out),
             Work::Status { txid, has_looked } => self.step_status(at, txid, has_looked),
         };
+        let then = match head_start {
+            Some(_) => then.for_head_start(),
+            None => then,
+        };
         match then {
+            Then::Open(_, _) if is_orphan => false,
+            Then::Open(reply, work) => {
+                self.shards[at].jobs.add(Job {
+                    asker: asker.clone(),
+                    work,
+                    head_start,
+                    is_orphan,
+                    waits: false,
+                    timed_out: false,
+                    since: self.now,
+                });
+                self.answer(at, asker, reply);
+                false
+            }
             Then::Answer(reply) => {
                 if !is_orphan {
                     self.answer(at, asker, reply);
@@ -145,6 +183,7 @@ impl World {
                 self.shards[at].jobs.add(Job {
                     asker,
                     work,
+                    head_start,
                     is_orphan,
                     waits,
                     timed_out: false,
