@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use gavel_participant::{Attendance, LocalParticipant, Participant, Unavailable};
 use gavel_protocol::message::{
-    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, Finished,
-    InDoubtBranch, MemberFailure, NoVote, Prepare, PrepareAnswer, RecordAborts, RecordAnswer,
-    RegisterAnswer, Retention, SessionExecute, SessionOpen, SessionStep, ShardIdentity,
-    StatusAnswer, Vote,
+    BranchRow, Decide, DecideAnswer, Decided, DecisionRow, Executed, Finish, Finished, HeadStart,
+    HeadStarted, InDoubtBranch, MemberFailure, NoVote, Prepare, PrepareAnswer, RecordAborts,
+    RecordAnswer, RegisterAnswer, Retention, SessionExecute, SessionOpen, SessionStep,
+    ShardIdentity, StatusAnswer, Vote,
 };
 use gavel_protocol::{
     BatchId, DriverId, Gid, Incarnation, Principal, Refusal, RefusalCode, ShardTag, Txid,
@@ -88,6 +88,15 @@ impl Participant for LateParticipant {
                     detail: down.to_string(),
                 },
                 results: Vec::new(),
+            },
+        }
+    }
+
+    async fn head_start(&self, head_start: HeadStart) -> HeadStarted {
+        match self.opened() {
+            Ok(participant) => participant.head_start(head_start).await,
+            Err(down) => HeadStarted::Not {
+                detail: down.to_string(),
             },
         }
     }

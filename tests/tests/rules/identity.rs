@@ -52,6 +52,7 @@ forward! {
     attend(driver: DriverId) -> Result<Arc<dyn Attendance>, Unavailable>;
     prepare(message: Prepare) -> PrepareAnswer;
     decide(message: Decide) -> DecideAnswer;
+    head_start(message: HeadStart) -> HeadStarted;
     finish(branches: Vec<Finish>) -> Vec<Finished>;
     resolve(batch: BatchId, incarnation: Incarnation) -> RegisterAnswer;
     look_up_decisions(batches: Vec<BatchId>) -> Vec<RegisterAnswer>;
