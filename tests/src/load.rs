@@ -8,7 +8,7 @@ use std::time::Duration;
 use gavel_chaos::bank::{MARK, Recorded, Statement, TxidOutcome, UPDATE, judge};
 use gavel_chaos::history::Told as Heard;
 use gavel_client::{Gavel, Options, Outcome, Status, params};
-use gavel_protocol::Txid;
+use gavel_protocol::{Isolation, Txid};
 use tokio::task::JoinSet;
 
 use crate::bank::{ACCOUNTS, Books};
@@ -40,7 +40,8 @@ pub fn options() -> Options {
 impl Load {
     /// Starts `clients` clients. Transfers go between `shards`; their outcomes are recorded on
     /// `home`, or on the shard with the lowest tag. Every fifth transfer has no payee, every
-    /// seventh is interactive.
+    /// seventh is interactive, and of the others every third is serializable, which home does not
+    /// begin before the votes are in.
     pub fn start(
         gavel: &Gavel,
         clients: usize,
@@ -133,7 +134,11 @@ async fn one_transfer(
         )
         .await
     } else {
-        declared(gavel, txid, (from, payer), (to, payee)).await
+        let isolation = match number % 3 {
+            2 => Isolation::Serializable,
+            _ => Isolation::ReadCommitted,
+        };
+        declared_at(isolation, gavel, txid, (from, payer), (to, payee)).await
     };
     Told {
         txid: outcome.txid(),
@@ -143,10 +148,21 @@ async fn one_transfer(
 
 /// Moves one between accounts of two shards, in one request.
 pub async fn declared(gavel: &Gavel, txid: Txid, from: (&str, i64), to: (&str, i64)) -> Outcome {
+    declared_at(Isolation::ReadCommitted, gavel, txid, from, to).await
+}
+
+async fn declared_at(
+    isolation: Isolation,
+    gavel: &Gavel,
+    txid: Txid,
+    from: (&str, i64),
+    to: (&str, i64),
+) -> Outcome {
     let name = txid.to_string();
     let submitted = gavel
         .transaction()
         .txid(txid)
+        .isolation(isolation)
         .on(from.0)
         .execute(UPDATE, params![-1, from.1])
         .expect_rows(1)
@@ -168,8 +184,7 @@ async fn interactive(
     to: (&str, i64),
 ) -> Outcome {
     let mut txid = minted;
-    let isolation = gavel_protocol::Isolation::ReadCommitted;
-    let mut session = match gavel.begin_at(home, isolation).await {
+    let mut session = match gavel.begin_at(home, Isolation::ReadCommitted).await {
         Ok(session) => session,
         Err(error) => return refused(txid, error.to_string()),
     };
