@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
@@ -11,7 +12,7 @@ use postgres_protocol::message::backend::{DataRowBody, Message, RowDescriptionBo
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::inbound::{Inbound, Received};
-use super::pipeline::{Pipeline, ResultLimit, Step};
+use super::pipeline::{Columns, Pipeline, ResultLimit, Step};
 use super::reply::{Reply, Segment, ServerError, TransactionStatus};
 
 /// Statements prepared per connection before they are forgotten together. A client that sends
@@ -31,16 +32,34 @@ pub struct Lost(#[source] pub io::Error);
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
 
-/// Names of the statements that this connection has prepared, by text.
+/// The statements that this connection has prepared, by text.
 #[derive(Debug, Default)]
 pub(super) struct StatementCache {
-    names: HashMap<String, String>,
+    statements: HashMap<String, Prepared>,
     minted: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    name: String,
+    columns: Option<Arc<[Column]>>,
 }
 
 impl StatementCache {
     pub(super) fn name(&self, sql: &str) -> Option<&str> {
-        self.names.get(sql).map(String::as_str)
+        let prepared = self.statements.get(sql)?;
+        Some(&prepared.name)
+    }
+
+    /// Its columns, once they have been described; none if it returns no rows.
+    pub(super) fn columns(&self, sql: &str) -> Option<Arc<[Column]>> {
+        self.statements.get(sql)?.columns.clone()
+    }
+
+    fn note_columns(&mut self, sql: &str, columns: &[Column]) {
+        if let Some(prepared) = self.statements.get_mut(sql) {
+            prepared.columns = Some(columns.into());
+        }
     }
 
     pub(super) fn fresh_name(&self) -> String {
@@ -173,7 +192,7 @@ impl Connection {
             return Err(Lost(io::Error::other(error)));
         }
         self.usable = true;
-        if self.cache.names.len() > CACHED_STATEMENTS_MAX {
+        if self.cache.statements.len() > CACHED_STATEMENTS_MAX {
             self.forget_statements().await?;
         }
         Ok(())
@@ -184,7 +203,7 @@ impl Connection {
         pipeline.simple("DISCARD ALL");
         let messages = pipeline.finish();
         let segments = self.exchange(messages, Wanted::AllSegments).await?;
-        self.cache.names.clear();
+        self.cache.statements.clear();
         self.usable &= segments.iter().all(|segment| segment.error.is_none());
         Ok(())
     }
@@ -192,7 +211,7 @@ impl Connection {
     /// Prepares the connection for its next user: settings are reset (R11), and the statement
     /// cache is emptied when it has grown too large.
     pub async fn reset(&mut self) -> Result<(), Lost> {
-        if self.cache.names.len() > CACHED_STATEMENTS_MAX {
+        if self.cache.statements.len() > CACHED_STATEMENTS_MAX {
             self.settle().await?;
             return self.forget_statements().await;
         }
@@ -253,24 +272,23 @@ impl<R: AsyncRead + Unpin, I: Iterator<Item = Step>> Reader<'_, R, I> {
             };
             match message {
                 Message::ParseComplete => self.note_parsed(),
-                Message::RowDescription(body) => reply.columns = columns(&body)?,
+                Message::RowDescription(body) => {
+                    reply.columns = columns(&body)?;
+                    self.note_described(&reply.columns);
+                }
+                Message::NoData => self.note_described(&[]),
                 Message::DataRow(body) => keep_row(&mut reply, &body, &mut bytes_left)?,
                 Message::CommandComplete(body) => {
                     reply.tag = body.tag()?.to_owned();
-                    segment.replies.push(std::mem::take(&mut reply));
-                    self.next_statement();
+                    self.end_statement(&mut reply, &mut segment);
                     bytes_left = self.limit().bytes;
                 }
                 Message::PortalSuspended => {
                     reply.too_large = true;
-                    segment.replies.push(std::mem::take(&mut reply));
-                    self.next_statement();
+                    self.end_statement(&mut reply, &mut segment);
                     bytes_left = self.limit().bytes;
                 }
-                Message::EmptyQueryResponse => {
-                    segment.replies.push(std::mem::take(&mut reply));
-                    self.next_statement();
-                }
+                Message::EmptyQueryResponse => self.end_statement(&mut reply, &mut segment),
                 Message::ErrorResponse(body) => {
                     let error = ServerError::parse(body.fields())?;
                     let ends_session = error.ends_session();
@@ -311,13 +329,34 @@ impl<R: AsyncRead + Unpin, I: Iterator<Item = Step>> Reader<'_, R, I> {
         if let Some(Step::Run { parsed, .. }) = self.steps.peek_mut()
             && let Some((sql, name)) = parsed.take()
         {
-            self.cache.names.insert(sql, name);
+            let columns = None;
+            self.cache
+                .statements
+                .insert(sql, Prepared { name, columns });
+        }
+    }
+
+    fn note_described(&mut self, columns: &[Column]) {
+        if let Some(Step::Run {
+            columns: Columns::Described(sql),
+            ..
+        }) = self.steps.peek()
+        {
+            self.cache.note_columns(sql, columns);
         }
     }
 
     /// A simple query's step stays until its ReadyForQuery.
-    fn next_statement(&mut self) {
-        self.steps.next_if(|step| matches!(step, Step::Run { .. }));
+    fn end_statement(&mut self, reply: &mut Reply, segment: &mut Segment) {
+        let step = self.steps.next_if(|step| matches!(step, Step::Run { .. }));
+        if let Some(Step::Run {
+            columns: Columns::Known(columns),
+            ..
+        }) = step
+        {
+            reply.columns = columns.to_vec();
+        }
+        segment.replies.push(std::mem::take(reply));
     }
 
     fn skip_to_next_segment(&mut self) {

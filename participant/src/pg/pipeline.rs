@@ -1,8 +1,10 @@
 //! A pipeline under construction.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+use gavel_protocol::outcome::Column;
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
 
@@ -18,15 +20,29 @@ pub(super) struct ResultLimit {
 /// What the reader must expect for each statement of the pipeline.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A statement; `parsed` is the text and name that a ParseComplete adds to the cache.
+    /// A statement.
     Run {
+        /// The text and name that a ParseComplete adds to the cache.
         parsed: Option<(String, String)>,
+        columns: Columns,
         limit: ResultLimit,
     },
     /// A simple query, which brings its own Sync.
     Simple,
     /// A Sync.
     Sync,
+}
+
+/// What a statement's columns are known from.
+#[derive(Debug)]
+pub(super) enum Columns {
+    /// Nobody asked.
+    Unasked,
+    /// A Describe was sent; the answer goes into the cache under the statement's text.
+    Described(String),
+    /// An earlier Describe. PostgreSQL refuses a prepared statement whose columns have changed
+    /// since ("cached plan must not change result type", `plancache.c`).
+    Known(Arc<[Column]>),
 }
 
 /// Messages to be sent together. The caller places the Syncs: a step of the protocol that must
@@ -99,6 +115,7 @@ impl<'a> Pipeline<'a> {
         self.bind_and_execute("", &[], limit, false);
         self.steps.push(Step::Run {
             parsed: None,
+            columns: Columns::Unasked,
             limit,
         });
         self
@@ -134,8 +151,18 @@ impl<'a> Pipeline<'a> {
         describe: bool,
     ) -> &mut Self {
         let (name, parsed) = self.statement(sql);
-        self.bind_and_execute(&name, params, limit, describe);
-        self.steps.push(Step::Run { parsed, limit });
+        let columns = match self.cache.columns(sql) {
+            _ if !describe => Columns::Unasked,
+            Some(columns) => Columns::Known(columns),
+            None => Columns::Described(sql.to_owned()),
+        };
+        let asks = matches!(columns, Columns::Described(_));
+        self.bind_and_execute(&name, params, limit, asks);
+        self.steps.push(Step::Run {
+            parsed,
+            columns,
+            limit,
+        });
         self
     }
 
