@@ -3,15 +3,17 @@
 //! The plain path is two round trips, as few as R3 allows: one runs everything and ends at a
 //! Sync, its answers are read and guards judged, and only then PREPARE TRANSACTION is sent.
 //!
-//! If a member of several fails, the branch starts over and runs its members one by one under
-//! savepoints, so that the failing ones can be left out without failing their neighbours (R10).
-//! That is slow, and failures are rare.
+//! If a member of several fails, the branch starts over and runs its members in small chunks
+//! behind savepoints, so that the failing ones can be left out without failing their neighbours
+//! (R10).
 //!
 //! If this process dies at any await: before PREPARE was sent, PostgreSQL rolls back when it
 //! sees the connection close; after that, the branch may be prepared, its coordinator counts the
 //! vote as unknown, and the scan resolves it.
 
-use std::time::{Duration, Instant};
+mod chunks;
+
+use std::time::Instant;
 
 use gavel_protocol::message::{
     Member, MemberFailure, MemberReport, NoVote, Prepare, PrepareAnswer, Vote,
@@ -156,7 +158,7 @@ impl<'a> Branch<'a> {
         }
     }
 
-    /// Runs everybody at once; if somebody fails, one by one.
+    /// Runs everybody at once; if somebody fails, in chunks without those who do.
     async fn execute(&mut self) -> Result<Executed, Undone> {
         let members = &self.prepare.members;
         let limits = &self.shard.limits;
@@ -194,95 +196,8 @@ impl<'a> Branch<'a> {
                 let reports = vec![report(culprit.failure)];
                 Err(Undone::Answer(no_vote(NoVote::NoneExecuted { reports })))
             }
-            Err(_) => self.execute_one_by_one().await,
+            Err(_) => self.execute_in_chunks().await,
         }
-    }
-
-    /// R10: under savepoints, at most `savepoints_max` (facts 19) and for half of the vote's
-    /// time; who did not get a turn travels in a later batch.
-    async fn execute_one_by_one(&mut self) -> Result<Executed, Undone> {
-        let (shard, prepare) = (self.shard, self.prepare);
-        let segments = self
-            .connection
-            .run(|pipeline| {
-                pipeline.run("ROLLBACK", &[]).sync();
-                begin(pipeline, shard, prepare);
-                pipeline.run("SAVEPOINT member", &[]).sync();
-            })
-            .await?;
-        let opened = segments.into_iter().nth(1).ok_or_else(lost_session)?;
-        if let Some(error) = opened.error.clone() {
-            return Err(self.preamble_failed(error).await);
-        }
-        let mut executed = Executed {
-            xid: xid(&opened),
-            reports: Vec::new(),
-            results: Vec::new(),
-        };
-        let until = self.started + Duration::from_millis(shard.limits.prepare_timeout_ms / 2);
-        let mut count = 0;
-        for member in &prepare.members {
-            if count >= shard.limits.savepoints_max || Instant::now() >= until {
-                executed.reports.push(MemberReport::NotRun);
-                executed.results.push(Vec::new());
-                continue;
-            }
-            let outcome = self.execute_member(member).await?;
-            let (report, results) = match outcome {
-                Ok(results) => (MemberReport::Executed, results),
-                Err(failure) => (report(failure), Vec::new()),
-            };
-            count += usize::from(report == MemberReport::Executed);
-            executed.reports.push(report);
-            executed.results.push(results);
-        }
-        if count > 0 {
-            return Ok(executed);
-        }
-        self.rollback().await;
-        Err(Undone::Answer(no_vote(NoVote::NoneExecuted {
-            reports: executed.reports,
-        })))
-    }
-
-    /// Runs one member under its savepoint, and leaves a fresh savepoint behind.
-    async fn execute_member(
-        &mut self,
-        member: &Member,
-    ) -> Result<Result<Vec<StatementResult>, MemberFailure>, Undone> {
-        let limits = &self.shard.limits;
-        let segments = self
-            .connection
-            .run(|pipeline| {
-                work::add(pipeline, &member.statements, limits);
-                pipeline.sync();
-            })
-            .await?;
-        let segment = only(segments)?;
-        let members = std::slice::from_ref(member);
-        let outcome = work::judge_all(self.shard.tag(), 0, members, segment)
-            .map(|mut results| results.pop().unwrap_or_default())
-            .map_err(|culprit| culprit.failure);
-        let end = if outcome.is_ok() {
-            "RELEASE member"
-        } else {
-            "ROLLBACK TO member"
-        };
-        let segments = self
-            .connection
-            .run(|pipeline| {
-                pipeline.run(end, &[]);
-                if outcome.is_ok() {
-                    pipeline.run("SAVEPOINT member", &[]);
-                }
-                pipeline.sync();
-            })
-            .await?;
-        only(segments)?.into_result().map_err(|error| {
-            let failure = failure::classify(&error, self.place());
-            Undone::Answer(no_vote(NoVote::NoCulprit(failure)))
-        })?;
-        Ok(outcome)
     }
 
     /// The vote itself. From the moment this is sent, only the tag says what happened (facts 1).

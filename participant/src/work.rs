@@ -1,5 +1,7 @@
 //! Running members' work inside an open transaction, for prepare and decide alike.
 
+use std::borrow::Borrow;
+
 use gavel_protocol::message::{Member, MemberFailure};
 use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{Limits, ShardTag, Statement};
@@ -78,10 +80,10 @@ pub struct Culprit {
 
 /// Reads the replies to all members' statements, which follow `preamble` other statements in
 /// one segment. The error of the preamble, if it was that which failed, is the caller's.
-pub fn judge_all(
+pub fn judge_all<M: Borrow<Member>>(
     shard: ShardTag,
     preamble: usize,
-    members: &[Member],
+    members: &[M],
     segment: Segment,
 ) -> Result<Vec<Vec<StatementResult>>, Culprit> {
     if let Some(error) = &segment.error {
@@ -94,7 +96,7 @@ pub fn judge_all(
         ));
     }
     let mut replies = segment.replies.into_iter().skip(preamble);
-    let each = members.iter().enumerate();
+    let each = members.iter().map(Borrow::borrow).enumerate();
     each.map(|(index, member)| {
         let own = replies.by_ref().take(member.statements.len()).collect();
         judge(shard, &member.statements, own).map_err(|failure| Culprit { index, failure })
@@ -103,15 +105,15 @@ pub fn judge_all(
 }
 
 /// Finds the member whose statement raised `error`: the one at position `failed_at`.
-fn blame(
+fn blame<M: Borrow<Member>>(
     shard: ShardTag,
     preamble: usize,
-    members: &[Member],
+    members: &[M],
     failed_at: usize,
     error: &crate::pg::ServerError,
 ) -> Culprit {
     let mut statement = failed_at.saturating_sub(preamble);
-    for (index, member) in members.iter().enumerate() {
+    for (index, member) in members.iter().map(Borrow::borrow).enumerate() {
         if statement < member.statements.len() {
             let place = Place {
                 shard,

@@ -16,6 +16,9 @@ use crate::world::shard::{Branch, Change};
 /// Nobody's place in a bag of jobs.
 pub(crate) const NOBODY: usize = usize::MAX;
 
+/// Members that share a savepoint; fewer than in life, so that small batches have several.
+const CHUNK_MEMBERS: usize = 2;
+
 impl World {
     pub(crate) fn step_prepare(
         &mut self,
@@ -128,38 +131,59 @@ impl World {
 
     // ---- the members' work ----
 
-    /// Everybody at once; if somebody fails, one by one under savepoints (R10).
+    /// Everybody at once; if somebody fails, in chunks behind savepoints, without those who do
+    /// (R10).
     pub(crate) fn run_members(
         &self,
         at: usize,
         members: &[Txid],
         timed_out: bool,
     ) -> Vec<MemberReport> {
-        let mut executed: Vec<Txid> = Vec::new();
-        let mut outcomes = Vec::new();
-        for txid in members {
-            let outcome = self.run_member(at, *txid, &executed, timed_out);
-            if outcome.is_ok() {
-                executed.push(*txid);
-            }
-            outcomes.push(outcome);
+        if self.first_failure(at, members, &[], timed_out).is_none() {
+            return vec![MemberReport::Executed; members.len()];
         }
-        let one_by_one = executed.len() < members.len();
-        let mut count = 0;
-        let reports = outcomes.into_iter().map(|outcome| {
-            if one_by_one && count >= self.setup.savepoints_max {
-                return MemberReport::NotRun;
-            }
-            match outcome {
-                Ok(()) => {
-                    count += 1;
-                    MemberReport::Executed
+        let mut reports = vec![MemberReport::NotRun; members.len()];
+        let mut executed: Vec<Txid> = Vec::new();
+        let mut tries_left = self.setup.savepoints_max;
+        for first in (0..members.len()).step_by(CHUNK_MEMBERS) {
+            let mut chunk: Vec<usize> = (first..members.len().min(first + CHUNK_MEMBERS)).collect();
+            while !chunk.is_empty() && tries_left > 0 {
+                tries_left -= 1;
+                let run: Vec<Txid> = chunk.iter().map(|place| members[*place]).collect();
+                match self.first_failure(at, &run, &executed, timed_out) {
+                    Some((index, report)) => reports[chunk.remove(index)] = report,
+                    None => {
+                        executed.extend(run);
+                        for place in chunk.drain(..) {
+                            reports[place] = MemberReport::Executed;
+                        }
+                    }
                 }
-                Err(MemberFailure::Failed(reason)) => MemberReport::Failed(reason),
-                Err(MemberFailure::Refused(why)) => MemberReport::Refused(why),
             }
-        });
-        reports.collect()
+        }
+        reports
+    }
+
+    /// The first of these members that fails, after the work of those `before` them.
+    fn first_failure(
+        &self,
+        at: usize,
+        members: &[Txid],
+        before: &[Txid],
+        timed_out: bool,
+    ) -> Option<(usize, MemberReport)> {
+        let mut seen = before.to_vec();
+        for (index, txid) in members.iter().enumerate() {
+            if let Err(failure) = self.run_member(at, *txid, &seen, timed_out) {
+                let report = match failure {
+                    MemberFailure::Failed(reason) => MemberReport::Failed(reason),
+                    MemberFailure::Refused(why) => MemberReport::Refused(why),
+                };
+                return Some((index, report));
+            }
+            seen.push(*txid);
+        }
+        None
     }
 
     /// One member's work on a shard, after the work of those `before` it.
