@@ -30,6 +30,7 @@ use crate::failure::{self, Place};
 use crate::pg::pool::Lease;
 use crate::pg::{Lost, Pipeline, Reply, Segment, ServerError, text};
 use crate::shard::Shard;
+use crate::work::chunks::{self, Tried};
 use crate::work::{self, Culprit};
 
 /// Statements before the members' work: BEGIN and the rows.
@@ -182,42 +183,22 @@ impl Home<'_> {
     }
 
     /// Finds the other members that fail here, so that the next batch leaves them all out at
-    /// once (R2): every batch that fails at home costs its prepared branches too. Each member
-    /// runs under a savepoint in a transaction that is always rolled back; what is found out
-    /// decides who runs again alone, and is told to nobody.
+    /// once (R2): every batch that fails at home costs its prepared branches too. They run in a
+    /// transaction that is always rolled back; what is found out decides who runs again alone,
+    /// and is told to nobody.
     async fn rehearse(&mut self, culprit: usize) -> Result<Vec<usize>, Lost> {
-        let limits = &self.shard.limits;
-        let until = Instant::now() + Duration::from_millis(limits.decide_timeout_ms / 4);
-        let others = self
-            .decide
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| *index > culprit);
-        let mut failing = Vec::new();
-        let mut previous = "BEGIN";
-        for (index, member) in others.take(limits.savepoints_max) {
-            if member.statements.is_empty() || Instant::now() >= until {
-                continue;
-            }
-            let segments = self
-                .connection
-                .run(|pipeline| {
-                    pipeline.run(previous, &[]).run("SAVEPOINT member", &[]);
-                    work::add(pipeline, &member.statements, limits);
-                    pipeline.sync();
-                })
-                .await?;
-            let members = std::slice::from_ref(member);
-            previous = match work::judge_all(self.shard.tag(), 2, members, only(segments)?) {
-                Ok(_) => "RELEASE member",
-                Err(_) => {
-                    failing.push(index);
-                    "ROLLBACK TO member"
-                }
-            };
-        }
-        Ok(failing)
+        let until = Instant::now() + Duration::from_millis(self.shard.limits.decide_timeout_ms / 4);
+        let others = culprit + 1;
+        let begun = self.connection.run(|pipeline| {
+            pipeline.run("BEGIN", &[]).sync();
+        });
+        begun.await?;
+        let members = &self.decide.members[others..];
+        let tried = chunks::run(&mut self.connection, self.shard, members, until).await?;
+        let failing = tried.iter().enumerate().filter_map(|(index, tried)| {
+            matches!(tried, Tried::Failed(_)).then_some(others + index)
+        });
+        Ok(failing.collect())
     }
 
     async fn roll_back_and_rehearse(&mut self, failure: &Failure) -> Result<Vec<usize>, Lost> {

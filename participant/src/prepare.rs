@@ -11,9 +11,7 @@
 //! sees the connection close; after that, the branch may be prepared, its coordinator counts the
 //! vote as unknown, and the scan resolves it.
 
-mod chunks;
-
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gavel_protocol::message::{
     Member, MemberFailure, MemberReport, NoVote, Prepare, PrepareAnswer, Vote,
@@ -27,6 +25,7 @@ use crate::pg::pool::Lease;
 use crate::pg::{Connection, Lost, Pipeline, Segment, ServerError, text};
 use crate::shard::{Shard, SlotPermit};
 use crate::work;
+use crate::work::chunks::{self, Tried};
 
 /// Statements before the members' work in a branch's first segment: BEGIN and the branch row.
 const PREAMBLE: usize = 2;
@@ -198,6 +197,44 @@ impl<'a> Branch<'a> {
             }
             Err(_) => self.execute_in_chunks().await,
         }
+    }
+
+    /// R10: without those who fail, for half of the vote's time; who did not get a turn travels
+    /// in a later batch.
+    async fn execute_in_chunks(&mut self) -> Result<Executed, Undone> {
+        let (shard, prepare) = (self.shard, self.prepare);
+        let segments = self
+            .connection
+            .run(|pipeline| {
+                pipeline.run("ROLLBACK", &[]).sync();
+                begin(pipeline, shard, prepare);
+                pipeline.sync();
+            })
+            .await?;
+        let opened = segments.into_iter().nth(1).ok_or_else(lost_session)?;
+        if let Some(error) = opened.error.clone() {
+            return Err(self.preamble_failed(error).await);
+        }
+        let until = self.started + Duration::from_millis(shard.limits.prepare_timeout_ms / 2);
+        let tried = chunks::run(&mut self.connection, shard, &prepare.members, until).await?;
+        let (reports, results): (Vec<_>, Vec<_>) = tried
+            .into_iter()
+            .map(|tried| match tried {
+                Tried::Executed(results) => (MemberReport::Executed, results),
+                Tried::Failed(failure) => (report(failure), Vec::new()),
+                Tried::NotRun => (MemberReport::NotRun, Vec::new()),
+            })
+            .unzip();
+        if reports.contains(&MemberReport::Executed) {
+            let xid = xid(&opened);
+            return Ok(Executed {
+                xid,
+                reports,
+                results,
+            });
+        }
+        self.rollback().await;
+        Err(Undone::Answer(no_vote(NoVote::NoneExecuted { reports })))
     }
 
     /// The vote itself. From the moment this is sent, only the tag says what happened (facts 1).

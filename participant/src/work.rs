@@ -1,5 +1,7 @@
 //! Running members' work inside an open transaction, for prepare and decide alike.
 
+pub mod chunks;
+
 use std::borrow::Borrow;
 
 use gavel_protocol::message::{Member, MemberFailure};
