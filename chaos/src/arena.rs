@@ -155,7 +155,8 @@ impl Wires {
 }
 
 impl Arena {
-    /// Starts everything in `folder` with the given `gavel`.
+    /// Starts everything in `folder` with the given `gavel`; each coordinator's batches have so
+    /// many members at most.
     ///
     /// # Errors
     /// Whatever does not start.
@@ -164,6 +165,7 @@ impl Arena {
         executable: PathBuf,
         history: PathBuf,
         needs: Needs,
+        batch_members: [usize; COORDINATORS],
     ) -> Result<Arc<Self>, ChaosError> {
         let small_disk = needs
             .small_disk
@@ -181,7 +183,14 @@ impl Arena {
         options.decisions_shard = true;
         options.coordinators = COORDINATORS;
         let told = Arc::clone(&wires);
-        options.env_of = Some(EnvOf::new(move |role, shards| told.env(role, shards)));
+        options.env_of = Some(EnvOf::new(move |role, shards| {
+            let mut env = told.env(role, shards);
+            if let Role::Coordinator(index) = role {
+                let size = batch_members[index].to_string();
+                env.push(("GAVEL__LIMITS__BATCH_MEMBERS_MAX".to_owned(), size));
+            }
+            env
+        }));
         let dev = tokio::task::spawn_blocking(move || start_and_fill(&options));
         let dev = dev.await.map_err(ChaosError::Panicked)??;
         for (front, url) in wires.fronts.iter().zip(dev.coordinator_urls()) {

@@ -199,6 +199,10 @@ pub struct ChaosArgs {
     /// Which faults, separated by commas; `all` for all [default: all but disk-full and failover]
     #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = nemesis)]
     pub nemesis: Vec<Vec<Nemesis>>,
+    /// How many members batches have at most: each coordinator of each round takes the next size
+    /// [default: 500,1,60,2]
+    #[arg(long, value_delimiter = ',', value_name = "N", value_parser = batch_members)]
+    pub batch_members: Vec<usize>,
     /// How many clients
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clients)]
     pub clients: usize,
@@ -222,6 +226,16 @@ fn nemesis(name: &str) -> Result<Vec<Nemesis>, String> {
             names.join(", ")
         )
     })
+}
+
+fn batch_members(text: &str) -> Result<usize, String> {
+    let size: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    let limits = gavel_protocol::Limits {
+        batch_members_max: size,
+        ..gavel_protocol::Limits::default()
+    };
+    let checked = limits.validate().map_err(|error| error.rule.to_owned());
+    checked.map(|()| size)
 }
 
 /// Every interactive client holds connections, of which a server has so many.

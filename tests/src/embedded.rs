@@ -73,7 +73,7 @@ impl Embedded {
             let migrated = gavel_migrations::migrate(&server.url(bank::DATABASE), &claim).await;
             migrated.expect("migrate");
         }
-        Self::open(home, cluster, urls, limits).await
+        Self::open(home, cluster, urls, crate::with_batch_members(limits)).await
     }
 
     /// Opens participants and a coordinator over shards that exist.
@@ -141,6 +141,17 @@ impl Embedded {
         coordinator
     }
 
+    /// One more coordinator, whose batches have so many members at most.
+    pub async fn coordinator_with_batches_of(&self, members_max: usize) -> Coordinator {
+        let limits = Limits {
+            batch_members_max: members_max,
+            ..self.limits.clone()
+        };
+        let coordinator = Coordinator::start(self.shards.clone(), self.directory.clone(), limits);
+        wait_until_ready(&coordinator).await;
+        coordinator
+    }
+
     /// The home of a transaction of which `shard` would be the home if it can be: `shard`
     /// itself, or the dedicated home.
     pub fn home(&self, shard: u16) -> ShardTag {
@@ -170,6 +181,30 @@ impl Embedded {
     /// Submits as the local principal, and waits until it is applied.
     pub async fn submit(&self, txid: Txid, transaction: Transaction) -> Answer {
         self.coordinator.submit(submission(txid, transaction)).await
+    }
+
+    /// Submits through this coordinator, and follows every retryable refusal with another try
+    /// under the same txid, as a client does. The last answer, if it is never final.
+    pub async fn submit_until_final(
+        &self,
+        coordinator: &Coordinator,
+        txid: Txid,
+        transaction: Transaction,
+    ) -> Outcome {
+        const TRIES_MAX: u32 = 40;
+        let mut tries = 0;
+        loop {
+            let submission = Submission {
+                is_retry: tries > 0,
+                ..submission(txid, transaction.clone())
+            };
+            let outcome = coordinator.submit(submission).await.outcome;
+            tries += 1;
+            match &outcome {
+                Outcome::Refused(why) if why.is_retryable() && tries < TRIES_MAX => {}
+                _ => return outcome,
+            }
+        }
     }
 
     /// Transfers between accounts on two shards; home is the payer's shard, or the dedicated one.

@@ -59,6 +59,7 @@ impl Fleet {
         options.shards = Some(2);
         options.decisions_shard = true;
         options.coordinators = 2;
+        options.env.extend(crate::batch_members_env());
         let dev = Dev::start(&change(options)).expect("start the deployment");
         for server in dev.servers() {
             bank::create_tables(server);

@@ -6,6 +6,7 @@ use gavel_chaos::nemesis::{self, Nemesis};
 use gavel_chaos::report::terminal::Timeline;
 use gavel_chaos::run::{Conclusion, Options, run, temporary_folder};
 use gavel_chaos::workload::Crowd;
+use gavel_tests::batch_members;
 use gavel_tests::fleet::gavel_binary;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,6 +33,7 @@ async fn assert_it_holds(nemeses: Vec<Nemesis>, time: Duration) {
             locked: 4,
             plain: 4,
         },
+        batch_members: batch_members().into_iter().collect(),
         stop: Default::default(),
     };
     let mut timeline = Timeline::default();

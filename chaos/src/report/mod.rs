@@ -32,6 +32,8 @@ pub fn summary(report: &Report) -> Value {
         .iter()
         .map(|round| {
             json!({
+                "batch_members": round.batch_members,
+                "largest_batch": round.largest_batch,
                 "seconds": round.seconds,
                 "told": round.samples.last(),
                 "steps": round.steps,
@@ -132,6 +134,8 @@ mod tests {
             nemeses: vec!["cut"],
             skipped: vec![("clock", "no library".to_owned())],
             rounds: vec![Round {
+                batch_members: [500, 1],
+                largest_batch: 7,
                 seconds: 1.0,
                 blows: vec![blow],
                 steps: BTreeMap::from([("S4b".to_owned(), 3)]),

@@ -41,7 +41,11 @@ impl Timeline {
             Progress::Skipped { nemesis, why } => {
                 vec![format!("SKIPPED {nemesis}: {why}")]
             }
-            Progress::Round { number, of } => {
+            Progress::Round {
+                number,
+                of,
+                batch_members: [first, second],
+            } => {
                 self.rates.clear();
                 self.last = Sample::default();
                 let round = if *of > 1 {
@@ -50,7 +54,9 @@ impl Timeline {
                     "S".to_owned()
                 };
                 vec![format!(
-                    "{round}tarting servers, participants, coordinators and proxies …"
+                    "{round}tarting servers, participants, coordinators and proxies; batches have \
+                     at most {first} members through the first coordinator, {second} through the \
+                     second …"
                 )]
             }
             Progress::Ready => {
@@ -129,7 +135,11 @@ fn line_of(blow: &Blow) -> String {
 }
 
 fn verdicts(round: &Round) -> Vec<String> {
-    let mut lines = vec![String::new()];
+    let [first, second] = round.batch_members;
+    let largest = round.largest_batch;
+    let batches =
+        format!("The largest batch had {largest} members; {first} and {second} were allowed.");
+    let mut lines = vec![String::new(), batches];
     for verdict in &round.verdicts {
         let state = match (verdict.violations.len(), verdict.holds()) {
             (0, true) => "holds",

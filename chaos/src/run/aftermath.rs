@@ -74,6 +74,24 @@ async fn calm(arena: &Arc<Arena>) -> Result<(usize, Vec<String>), ChaosError> {
     Ok((count, failures))
 }
 
+/// How many members the largest batch had that is recorded anywhere.
+pub(super) async fn largest_batch(arena: &Arc<Arena>) -> Result<u64, ChaosError> {
+    arena
+        .on_primaries(|servers| {
+            let mut largest = 0;
+            for server in servers {
+                let sql = "SELECT count(*) FROM gavel.transaction GROUP BY batch";
+                let rows = server.sql(DATABASE, sql)?;
+                let sizes = rows
+                    .iter()
+                    .filter_map(|row| row[0].as_deref()?.parse().ok());
+                largest = sizes.chain([largest]).max().unwrap_or_default();
+            }
+            Ok(largest)
+        })
+        .await
+}
+
 /// Ends the deployment.
 pub(super) async fn stop(arena: Arc<Arena>) -> Result<(), ChaosError> {
     let stopped = tokio::task::spawn_blocking(move || drop(arena));

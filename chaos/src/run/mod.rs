@@ -3,6 +3,7 @@
 mod aftermath;
 mod order;
 mod outcome;
+mod rounds;
 
 use std::fs::Permissions;
 use std::future::Future;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::arena::{Arena, Needs};
+use crate::arena::{Arena, COORDINATORS, Needs};
 use crate::error::ChaosError;
 use crate::monitor::{Monitor, Sample};
 use crate::nemesis::{Blow, Nemesis, Strikes};
@@ -24,12 +25,11 @@ use crate::verify::{Seen, verdicts};
 use crate::workload::{Clients, Crowd};
 
 pub use outcome::{Conclusion, Latency, Report, Round};
+pub use rounds::BATCH_MEMBERS;
 
 use order::Order;
 use outcome::latencies;
 
-/// A round's evidence is judged in memory: longer runs have more rounds.
-const ROUND_MAX: Duration = Duration::from_secs(300);
 const WARM_COMMITS: u64 = 30;
 const WARM_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -49,6 +49,9 @@ pub struct Options {
     pub executable: PathBuf,
     /// How many clients.
     pub crowd: Crowd,
+    /// How many members batches have at most: each coordinator of each round takes the next one.
+    /// [`BATCH_MEMBERS`] if there is none.
+    pub batch_members: Vec<usize>,
     /// Ends the run early; what was seen until then is judged.
     pub stop: CancellationToken,
 }
@@ -69,6 +72,8 @@ pub enum Progress {
         number: usize,
         /// Of how many.
         of: usize,
+        /// How many members the batches of each coordinator have at most.
+        batch_members: [usize; COORDINATORS],
     },
     /// Everything runs, and the faults begin.
     Ready,
@@ -90,8 +95,7 @@ pub async fn run(
     options: &Options,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, ChaosError> {
-    let rounds = options.time.as_secs().div_ceil(ROUND_MAX.as_secs()).max(1);
-    let rounds = usize::try_from(rounds).unwrap_or(usize::MAX);
+    let rounds = rounds::count(options.time, &options.batch_members);
     let time = options.time / u32::try_from(rounds).unwrap_or(u32::MAX);
     let (nemeses, skipped) = possible(&options.nemeses);
     for (nemesis, why) in &skipped {
@@ -106,7 +110,12 @@ pub async fn run(
     // Over all rounds, so that each blow of a nemesis strikes at another of its steps.
     let mut order = Order::new(&nemeses);
     for number in 1..=rounds {
-        progress(Progress::Round { number, of: rounds });
+        let batch_members = rounds::batch_members(&options.batch_members, number);
+        progress(Progress::Round {
+            number,
+            of: rounds,
+            batch_members,
+        });
         let folder = options.folder.join(format!("round-{number}"));
         let round = Play {
             options,
@@ -114,6 +123,8 @@ pub async fn run(
             spares_somebody: nemeses.iter().any(|nemesis| nemesis.spares_somebody()),
             folder: &folder,
             time,
+            batch_members,
+            is_last: number == rounds,
         };
         let round = round.play(&mut order, &mut progress).await?;
         progress(Progress::Judged(Box::new(round.clone())));
@@ -159,6 +170,9 @@ struct Play<'a> {
     spares_somebody: bool,
     folder: &'a Path,
     time: Duration,
+    batch_members: [usize; COORDINATORS],
+    /// Whoever has not struck in this round has no other.
+    is_last: bool,
 }
 
 impl Play<'_> {
@@ -173,7 +187,7 @@ impl Play<'_> {
             self.folder.join("history.jsonl"),
         );
         let dev = self.folder.join("dev");
-        let arena = Arena::start(dev, executable, history, self.needs).await?;
+        let arena = Arena::start(dev, executable, history, self.needs, self.batch_members).await?;
         let clients = Clients::start(&arena, self.options.crowd).await?;
         let monitor = Monitor::start(&arena, clients.counts());
         warm_up(&monitor).await?;
@@ -195,10 +209,13 @@ impl Play<'_> {
         let events = arena.recorder.events();
         let latencies = latencies(&events);
         let steps = arena.witness.steps();
+        let largest_batch = aftermath::largest_batch(&arena).await?;
         let verdicts = verdicts(&arena, events, ending).await?;
         aftermath::stop(arena).await?;
         let named = steps.iter().map(|(step, count)| (step.to_string(), *count));
         Ok(Round {
+            batch_members: self.batch_members,
+            largest_batch,
             seconds,
             blows,
             steps: named.collect(),
@@ -209,7 +226,7 @@ impl Play<'_> {
         })
     }
 
-    /// Strikes until the time is over. If somebody has not struck by then, or too little was seen of
+    /// Strikes until the time is over. If somebody has not struck by the end of the last round, or too little was seen of
     /// those whom faults do not touch, there is half as long again, and a minute at least: on a busy
     /// machine a short run should take longer rather than prove nothing.
     async fn fight(
@@ -225,7 +242,8 @@ impl Play<'_> {
         while !self.options.stop.is_cancelled() {
             let is_late = began.elapsed() >= self.time;
             let is_thin = is_late && self.spares_somebody && !pulse.shows_enough(&blows);
-            let is_done = is_late && !is_thin && !order.someone_missed();
+            let someone_missed = self.is_last && order.someone_missed();
+            let is_done = is_late && !is_thin && !someone_missed;
             if is_done || began.elapsed() >= self.latest() {
                 break;
             }

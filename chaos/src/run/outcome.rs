@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::arena::COORDINATORS;
 use crate::history::{Event, Told};
 use crate::monitor::Sample;
 use crate::nemesis::Blow;
@@ -14,6 +15,10 @@ use crate::verdict::Verdict;
 /// What became of one round.
 #[derive(Debug, Clone, Serialize)]
 pub struct Round {
+    /// How many members the batches of each coordinator might have.
+    pub batch_members: [usize; COORDINATORS],
+    /// How many the largest batch had.
+    pub largest_batch: u64,
     /// How long there were faults.
     pub seconds: f64,
     /// Every blow.

@@ -64,6 +64,7 @@ fn options(args: &ChaosArgs, folder: &Path) -> anyhow::Result<Options> {
             locked: clients.div_ceil(4),
             plain: clients.div_ceil(4),
         },
+        batch_members: args.batch_members.clone(),
         stop: Default::default(),
     })
 }
@@ -151,9 +152,13 @@ impl View {
 /// One line of the timeline for programs.
 fn event(progress: &Progress) -> Option<serde_json::Value> {
     match progress {
-        Progress::Round { number, of } => {
-            Some(json!({"event": "round", "number": number, "of": of}))
-        }
+        Progress::Round {
+            number,
+            of,
+            batch_members,
+        } => Some(
+            json!({"event": "round", "number": number, "of": of, "batch_members": batch_members}),
+        ),
         Progress::Skipped { nemesis, why } => {
             Some(json!({"event": "skipped", "nemesis": nemesis, "why": why}))
         }
