@@ -15,6 +15,8 @@ BENCH_ARGS ?=
 # Where `gavel dev` keeps its servers.
 DEV_FOLDER ?= gavel-data
 CRASH_LOOP_TIMES ?= 10
+# How many members batches have at most in `make test-batch-sizes`.
+BATCH_SIZES ?= 1 2 60 500
 # Of `make soak`: how long, and further arguments, such as --nemesis zombie,duplicate.
 SECONDS ?= 3600
 CHAOS_ARGS ?=
@@ -30,10 +32,10 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-doc verify fix bench bench-quick bench-steady chaos chaos-holes soak rules-off crash-loop sim fuzz clean-dev
+.PHONY: help setup build demo test test-batch-sizes test-doc verify fix bench bench-quick bench-steady chaos chaos-holes soak rules-off crash-loop sim fuzz clean-dev
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: ## Install what is missing: PostgreSQL 15 or newer, a linker, the test runner
 	@scripts/setup.sh test
@@ -51,6 +53,14 @@ test: ## See it proved: all tests, against real PostgreSQL servers
 	@scripts/setup.sh test
 	$(CARGO) nextest run --locked --workspace $(feature_flag) $(NEXTEST_ARGS)
 	@$(MAKE) --no-print-directory test-doc
+
+test-batch-sizes: ## The tests over real servers, with batches of 1, 2, 60 and 500 members in turn
+	@scripts/setup.sh test
+	@for members in $(BATCH_SIZES); do \
+	    echo "test-batch-sizes: batches of at most $$members"; \
+	    GAVEL_TEST_BATCH_MEMBERS=$$members $(CARGO) nextest run --locked -p gavel-cli -p gavel-tests $(feature_flag) \
+	        -E 'package(gavel-tests)' $(NEXTEST_ARGS) || exit 1; \
+	done
 
 test-doc: ## The examples in the documentation
 	$(CARGO) test --locked --workspace --doc $(feature_flag)

@@ -17,10 +17,14 @@ const TOO_MUCH: i64 = 100_000;
 const NOBODY: i64 = 9_999;
 
 #[rstest]
+#[case(1, Home::OnAShard)]
+#[case(2, Home::Dedicated)]
+#[case(60, Home::OnAShard)]
+#[case(500, Home::Dedicated)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_i5_i10_a_load_with_failing_members_is_sound(
-    #[values(1, 2, 60, 500)] members_max: usize,
-    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+    #[case] members_max: usize,
+    #[case] home: Home,
 ) {
     let limits = Limits {
         // The last of a crowd waits for many batches of one.

@@ -25,6 +25,7 @@ fn nature() -> impl Strategy<Value = Nature> {
         1 => shard().prop_map(Nature::Fails),
         1 => shard().prop_map(Nature::Deferred),
         2 => (shard(), 0..WHO_MAX).prop_map(|(on, other)| Nature::FailsAfter(on, other)),
+        2 => (shard(), 0..WHO_MAX).prop_map(|(on, other)| Nature::Needs(on, other)),
     ]
 }
 
@@ -57,7 +58,7 @@ impl Story {
     /// Whether a transaction's own nature keeps it from committing.
     fn must_fail(&self, who: Who) -> bool {
         match self.natures[who] {
-            Nature::Fine | Nature::FailsAfter(..) => false,
+            Nature::Fine | Nature::FailsAfter(..) | Nature::Needs(..) => false,
             Nature::Fails(on) | Nature::Deferred(on) => self.takes_part(on),
         }
     }
@@ -148,19 +149,57 @@ fn check_answers(story: &Story, world: &World) {
     }
 }
 
-/// I10: a failure is a transaction's own, or the work of a neighbour that has committed.
+/// I10: a failure is a transaction's own, or the work of a neighbour that has committed; and who
+/// needs another's work commits only after it.
 fn check_independence(story: &Story, world: &World) {
+    let has_committed = |who: Who| {
+        let row = world.shards.transactions.get(&who);
+        row == Some(&Recorded::Committed)
+    };
     for (who, record) in &world.shards.transactions {
         let nature = story.natures[*who];
         let expected = match (record, nature) {
-            (Recorded::Committed, _) => !story.must_fail(*who),
-            (Recorded::Aborted(_), Nature::FailsAfter(_, other)) => {
-                world.shards.transactions.get(&other) == Some(&Recorded::Committed)
+            (Recorded::Committed, Nature::Needs(on, other)) => {
+                !story.takes_part(on) || has_committed(other)
             }
+            (Recorded::Committed, _) => !story.must_fail(*who),
+            (Recorded::Aborted(_), Nature::FailsAfter(_, other)) => has_committed(other),
+            (Recorded::Aborted(_), Nature::Needs(on, _)) => story.takes_part(on),
             (Recorded::Aborted(_), _) => story.must_fail(*who),
             (Recorded::OtherContent | Recorded::OtherPrincipal, _) => false,
         };
         assert!(expected, "I10: {who} is {nature:?}, and is {record:?}");
+    }
+}
+
+/// I10: some order of all transactions explains every outcome: each comes to what it would have
+/// come to after those before it that committed. For stories in which no two batches of
+/// strangers overlap: here are no row locks that would keep these in one order.
+fn check_some_order(story: &Story, world: &World) {
+    let record = |who: Who| world.shards.transactions.get(&who);
+    // Who must come before whom.
+    let mut edges: BTreeSet<(Who, Who)> = BTreeSet::new();
+    for who in 0..WHO_MAX {
+        let has_committed = record(who) == Some(&Recorded::Committed);
+        let (other, saw) = match story.natures[who] {
+            Nature::FailsAfter(on, other) if story.takes_part(on) => (other, !has_committed),
+            Nature::Needs(on, other) if story.takes_part(on) => (other, has_committed),
+            _ => continue,
+        };
+        let other_counts = record(other) == Some(&Recorded::Committed) && other != who;
+        if record(who).is_some() && other_counts {
+            edges.insert(if saw { (other, who) } else { (who, other) });
+        }
+    }
+    let mut left: BTreeSet<Who> = (0..WHO_MAX).collect();
+    while !left.is_empty() {
+        let is_first = |who: &&Who| {
+            let mut others = left.iter();
+            !others.any(|other| edges.contains(&(*other, **who)))
+        };
+        let first = left.iter().find(is_first).copied();
+        let first = first.unwrap_or_else(|| panic!("I10: no order explains {edges:?}: {world:?}"));
+        left.remove(&first);
     }
 }
 
@@ -187,7 +226,7 @@ proptest! {
         for who in &story.submissions[0] {
             let row = world.shards.transactions.get(who);
             match story.natures[*who] {
-                Nature::FailsAfter(..) => prop_assert!(row.is_some()),
+                Nature::FailsAfter(..) | Nature::Needs(..) => prop_assert!(row.is_some()),
                 _ if story.must_fail(*who) => {
                     prop_assert_eq!(row, Some(&Recorded::Aborted(guard())));
                 }
@@ -195,5 +234,6 @@ proptest! {
             }
         }
         check_independence(&story, &world);
+        check_some_order(&story, &world);
     }
 }

@@ -46,6 +46,8 @@ pub(super) enum Nature {
     Deferred(ShardTag),
     /// Fails on this shard if it sees the work of that transaction.
     FailsAfter(ShardTag, Who),
+    /// Fails on this shard unless it sees the work of that transaction.
+    Needs(ShardTag, Who),
 }
 
 /// A row of `gavel.decision`, with the members for checking.
@@ -83,10 +85,15 @@ impl Shards {
     }
 
     fn run(&self, shard: ShardTag, who: Who, before: &[Who]) -> Result<(), MemberFailure> {
+        let sees = |other: &Who| {
+            let row = self.transactions.get(other);
+            before.contains(other) || row == Some(&Recorded::Committed)
+        };
         let fails = match self.natures[who] {
             Nature::Fine | Nature::Deferred(_) => false,
             Nature::Fails(on) => on == shard,
-            Nature::FailsAfter(on, other) => on == shard && before.contains(&other),
+            Nature::FailsAfter(on, other) => on == shard && sees(&other),
+            Nature::Needs(on, other) => on == shard && !sees(&other),
         };
         if fails {
             return Err(MemberFailure::Failed(guard()));
