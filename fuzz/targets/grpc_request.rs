@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use libfuzzer_sys::fuzz_target;
 use tower::ServiceExt as _;
 
-const METHODS: [&str; 9] = [
+const METHODS: [&str; 10] = [
     "Submit",
     "Status",
     "Abort",
@@ -21,6 +21,7 @@ const METHODS: [&str; 9] = [
     "Commit",
     "Rollback",
     "ResolveInDoubt",
+    "SubmitStream",
 ];
 
 fuzz_target!(|data: &[u8]| {

@@ -14,6 +14,11 @@ pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// calls under way were too many for it; this one is enough for 65,000.
 pub const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
+/// Largest message on a stream of submits, in bytes, whatever `request_bytes_max` says: a client
+/// may fill messages up to here without knowing the limits of the coordinator. Each submit in it
+/// is held to `request_bytes_max` by itself.
+pub const SUBMIT_BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// Bytes of an encoded answer above which something is broken: answers are held in memory.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 

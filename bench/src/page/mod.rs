@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 use crate::report::{Report, Row};
 use crate::scenario::Scenario;
-use crate::variants::{CLIENTS_PER_CONNECTION, NAIVE_CONNECTIONS_MAX};
+use crate::variants::NAIVE_CONNECTIONS_MAX;
 use words::{CAVEATS, INTRODUCTION, REPEAT, VARIANTS};
 
 /// The page, and the files that it shows.
@@ -94,14 +94,13 @@ fn method(report: &Report) -> String {
          interleaved over the variants; the tables show medians, and the slowest and the fastest \
          repetition. Clients are in a closed loop, except in `latency`. The naive variants have a \
          connection per client and server, {} at most, which more clients share; through \
-         gRPC, {} clients share a connection. Gavel's limits are the defaults, except `{}`.\n\n{REPEAT}\n## The machine\n\n{}\n\n{CAVEATS}",
+         gRPC, all clients share one. Gavel's limits are the defaults, except `{}`.\n\n{REPEAT}\n## The machine\n\n{}\n\n{CAVEATS}",
         measured.accounts_per_shard,
         measured.ack,
         measured.repetitions,
         measured.seconds,
         measured.warm_up_seconds,
         NAIVE_CONNECTIONS_MAX,
-        CLIENTS_PER_CONNECTION,
         measured.gavel_limits,
         table::machine(&report.machine),
     )

@@ -22,7 +22,6 @@ use crate::world::Shard;
 
 pub use lines::{Layout, Search};
 pub use naive::CONNECTIONS_MAX as NAIVE_CONNECTIONS_MAX;
-pub use processes::CLIENTS_PER_CONNECTION;
 pub use settings::LIMITS;
 
 /// A way to make transfers.

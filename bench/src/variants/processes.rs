@@ -24,12 +24,6 @@ use super::{Ended, LIMITS, Setting, Variant};
 use crate::work::Work;
 use crate::world::{DEPLOYMENT, Shard};
 
-/// More clients than this share a connection badly: answers, and pieces of requests, that arrive
-/// faster than they are read count as an attack in HTTP/2's library (`too_many_data_frames`, about
-/// 180 small answers with the default window), which then closes the connection. All answers under
-/// way are lost, asked for again, and late.
-pub const CLIENTS_PER_CONNECTION: usize = 128;
-
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Processes {
@@ -88,9 +82,7 @@ impl Processes {
             let logs = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             return Err(error.context(logs));
         }
-        let connections = setting.clients.div_ceil(CLIENTS_PER_CONNECTION);
-        let address = format!("http://127.0.0.1:{port}");
-        let client = Gavel::connect(vec![address; connections]).await?;
+        let client = Gavel::connect([format!("http://127.0.0.1:{port}")]).await?;
         Ok(Self {
             named,
             children: Mutex::new(children),

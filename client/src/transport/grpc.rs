@@ -17,6 +17,7 @@ use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Response, Status};
 
 use super::channel::{MarkingChannel, Proof, proof};
+use super::submits::{NoAnswer, Submits};
 use super::{Answer, Execute, Executed, Failure, InDoubt, Submit, Transport};
 use crate::error::ConnectError;
 use crate::options::Options;
@@ -28,6 +29,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// One coordinator at an address.
 pub(crate) struct Grpc {
     client: GavelClient<MarkingChannel>,
+    submits: Submits,
     /// Names for tags; known once a coordinator has told.
     shards: OnceLock<Arc<ShardMap>>,
 }
@@ -53,8 +55,14 @@ impl Grpc {
         let client = GavelClient::new(channel)
             .max_decoding_message_size(options.message_bytes_max)
             .max_encoding_message_size(usize::MAX);
+        // An answer may share a message with others.
+        let answers_bytes_max = options
+            .message_bytes_max
+            .saturating_add(sizes::SUBMIT_BATCH_BYTES_MAX);
+        let for_submits = client.clone().max_decoding_message_size(answers_bytes_max);
         Ok(Self {
             client,
+            submits: Submits::new(for_submits),
             shards: OnceLock::new(),
         })
     }
@@ -82,19 +90,40 @@ fn authorization(options: &Options) -> Result<Option<HeaderValue>, ConnectError>
     Ok(Some(header))
 }
 
+fn submit_request(submit: &Submit, shards: &ShardMap) -> wire::SubmitRequest {
+    let (branches, isolation) = convert::transaction_to_wire(&submit.transaction, shards);
+    let timeout_ms = u64::try_from(submit.timeout.as_millis()).unwrap_or(u64::MAX);
+    wire::SubmitRequest {
+        txid: submit.txid.to_string(),
+        branches,
+        isolation: Some(isolation.into()),
+        ack: Some(wire::Ack::from(submit.ack).into()),
+        timeout_ms: Some(timeout_ms.max(1)),
+        is_retry: submit.is_retry,
+    }
+}
+
 /// What a gRPC error says about the call.
-fn failure(status: &Status) -> Failure {
+pub(super) fn failure(status: &Status) -> Failure {
     let message = status.message();
+    match proof(status) {
+        Proof::NotSent => Failure::NotSent(message.to_owned()),
+        Proof::Answered => answered_with(status.code(), message),
+        Proof::None => Failure::Lost(format!("{:?}: {message}", status.code())),
+    }
+}
+
+/// What an error says that the coordinator sent instead of an answer.
+pub(super) fn answered_with(code: Code, message: &str) -> Failure {
     let refused = |code| Failure::Refused(Refusal::new(code, message));
-    match (proof(status), status.code()) {
-        (Proof::NotSent, _) => Failure::NotSent(message.to_owned()),
-        (Proof::Answered, Code::Unauthenticated) => refused(RefusalCode::Unauthenticated),
-        (Proof::Answered, Code::PermissionDenied) => refused(RefusalCode::NotYours),
-        (Proof::Answered, Code::ResourceExhausted) => refused(RefusalCode::Overloaded),
-        (Proof::Answered, Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented) => {
+    match code {
+        Code::Unauthenticated => refused(RefusalCode::Unauthenticated),
+        Code::PermissionDenied => refused(RefusalCode::NotYours),
+        Code::ResourceExhausted => refused(RefusalCode::Overloaded),
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => {
             refused(RefusalCode::InvalidRequest)
         }
-        (Proof::Answered | Proof::None, code) => Failure::Lost(format!("{code:?}: {message}")),
+        code => Failure::Lost(format!("{code:?}: {message}")),
     }
 }
 
@@ -110,7 +139,7 @@ fn malformed(error: MalformedMessage) -> Failure {
     Failure::Lost(error.to_string())
 }
 
-fn missing(what: &str) -> Failure {
+pub(super) fn missing(what: &str) -> Failure {
     Failure::Lost(format!("the coordinator's answer has no {what}"))
 }
 
@@ -162,20 +191,15 @@ impl Transport for Grpc {
 
     async fn submit(&self, submit: Submit) -> Result<Answer, Failure> {
         let shards = self.known_shards()?;
-        let (branches, isolation) = convert::transaction_to_wire(&submit.transaction, shards);
-        let request = wire::SubmitRequest {
-            txid: submit.txid.to_string(),
-            branches,
-            isolation: Some(isolation.into()),
-            ack: Some(wire::Ack::from(submit.ack).into()),
-            timeout_ms: Some(
-                u64::try_from(submit.timeout.as_millis())
-                    .unwrap_or(u64::MAX)
-                    .max(1),
-            ),
-            is_retry: submit.is_retry,
+        let streamed = self.submits.submit(submit_request(&submit, shards));
+        let response = match streamed.await {
+            Ok(response) => response,
+            Err(NoAnswer::Failed(failure)) => return Err(failure),
+            Err(NoAnswer::NotStreamed) => {
+                let request = submit_request(&submit, shards);
+                answered(self.client().submit(request).await)?
+            }
         };
-        let response = answered(self.client().submit(request).await)?;
         check_txid(submit.txid, &response.txid)?;
         let results = response.results.into_iter().map(results);
         Ok(Answer {

@@ -5,6 +5,7 @@ mod channel;
 #[cfg(feature = "embedded")]
 pub(crate) mod engine;
 pub(crate) mod grpc;
+mod submits;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! there, as scripted. Every submission must carry the same txid.
 
 mod scripted;
+mod streams;
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use gavel_wire::api::gavel_server::{Gavel, GavelServer};
 use gavel_wire::api::outcome::Outcome as Kind;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
-use tonic::{Request, Response, Status};
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// How the coordinator treats one call that changes something.
 #[derive(Debug, Clone)]
@@ -21,6 +24,10 @@ pub(crate) enum Step {
     Answer(wire::Outcome),
     /// It answers a statement.
     Ok,
+    /// It answers a submit on a stream, when it is told to go on.
+    Held(wire::Outcome),
+    /// It answers a submit on a stream with this error.
+    Error(Code),
     /// It never answers.
     Hang,
     /// It takes the call and breaks off, as a process does that is killed.
@@ -60,6 +67,14 @@ struct Heard {
     submits: Mutex<Vec<wire::SubmitRequest>>,
     executes: Mutex<Vec<(u64, String)>>,
     commits: Mutex<usize>,
+    /// Streams of submits, and how they are refused if they are.
+    streams: Mutex<usize>,
+    refuses_streams: Mutex<Option<Code>>,
+    /// Calls of `Submit`, apart from streams.
+    calls: Mutex<usize>,
+    open: Mutex<Option<Answers>>,
+    closed: Notify,
+    go_on: Notify,
     /// How many status questions hear `none yet` before they hear `committed`.
     none_yet: Mutex<usize>,
     rolled_back: Notify,
@@ -71,10 +86,56 @@ impl Heard {
         match step.expect("no call was expected any more") {
             Step::Answer(outcome) => Ok(outcome),
             Step::Ok => Ok(wire::Outcome::default()),
+            Step::Error(code) => Err(Status::new(code, "scripted")),
+            Step::Held(outcome) => {
+                self.go_on.notified().await;
+                Ok(outcome)
+            }
             Step::Hang => std::future::pending().await,
             // Without the panic hook's noise. The call ends without an answer.
             Step::BreakOff => std::panic::resume_unwind(Box::new("scripted")),
         }
+    }
+}
+
+/// What is said on a stream; `None` breaks it off.
+type Answers = mpsc::UnboundedSender<Option<wire::SubmitAnswers>>;
+
+impl Heard {
+    /// Carries out one call of a stream.
+    async fn streamed(self: Arc<Self>, call: wire::SubmitCall, answers: Answers) {
+        use wire::submit_answer::Answer as Kind;
+        let request = call.request.expect("a request");
+        let txid = request.txid.clone();
+        self.submits.lock().push(request);
+        let next = tokio::spawn({
+            let heard = Arc::clone(&self);
+            async move { heard.next().await }
+        });
+        let Ok(ended) = next.await else {
+            let _ = answers.send(None);
+            return;
+        };
+        let answer = match ended {
+            Ok(outcome) => Kind::Response(wire::SubmitResponse {
+                txid,
+                outcome: Some(outcome),
+                results: Vec::new(),
+            }),
+            Err(status) => Kind::Error(wire::CallError {
+                grpc_status: status.code() as u32,
+                message: status.message().to_owned(),
+                ..Default::default()
+            }),
+        };
+        let answer = wire::SubmitAnswer {
+            call: call.call,
+            answer: Some(answer),
+        };
+        let _ = answers.send(Some(wire::SubmitAnswers {
+            answers: vec![answer],
+            closing: false,
+        }));
     }
 }
 
@@ -131,6 +192,48 @@ impl Coordinator {
         self.heard.submits.lock().clone()
     }
 
+    /// How many of them were calls of their own.
+    pub(crate) fn calls(&self) -> usize {
+        *self.heard.calls.lock()
+    }
+
+    /// How many streams of submits were opened.
+    pub(crate) fn streams(&self) -> usize {
+        *self.heard.streams.lock()
+    }
+
+    pub(crate) fn refuse_streams(&self, code: Code) {
+        *self.heard.refuses_streams.lock() = Some(code);
+    }
+
+    /// Tells the open stream that the coordinator leaves.
+    pub(crate) fn close_stream(&self) {
+        let open = self.heard.open.lock();
+        let closing = wire::SubmitAnswers {
+            closing: true,
+            ..Default::default()
+        };
+        let told = open.as_ref().expect("a stream").send(Some(closing));
+        told.expect("still open");
+    }
+
+    /// Waits until the client has closed its side of the last stream.
+    pub(crate) async fn wait_for_close(&self) {
+        self.heard.closed.notified().await;
+    }
+
+    /// Lets one held call go on.
+    pub(crate) fn go_on(&self) {
+        self.heard.go_on.notify_one();
+    }
+
+    /// Waits until this many submits were heard.
+    pub(crate) async fn wait_for_submits(&self, count: usize) {
+        while self.heard.submits.lock().len() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) fn executes(&self) -> Vec<(u64, String)> {
         self.heard.executes.lock().clone()
     }
@@ -173,12 +276,42 @@ impl Gavel for Service {
         let request = request.into_inner();
         let txid = request.txid.clone();
         self.0.submits.lock().push(request);
+        *self.0.calls.lock() += 1;
         let outcome = self.0.next().await?;
         Ok(Response::new(wire::SubmitResponse {
             txid,
             outcome: Some(outcome),
             results: Vec::new(),
         }))
+    }
+
+    type SubmitStreamStream =
+        Pin<Box<dyn Stream<Item = Result<wire::SubmitAnswers, Status>> + Send>>;
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<wire::SubmitBatch>>,
+    ) -> Answered<Self::SubmitStreamStream> {
+        *self.0.streams.lock() += 1;
+        if let Some(code) = *self.0.refuses_streams.lock() {
+            return Err(Status::new(code, "scripted"));
+        }
+        let (answers, heard) = mpsc::unbounded_channel();
+        *self.0.open.lock() = Some(answers.clone());
+        let service = Arc::clone(&self.0);
+        let mut incoming = request.into_inner();
+        tokio::spawn(async move {
+            while let Ok(Some(batch)) = incoming.message().await {
+                for call in batch.calls {
+                    tokio::spawn(Arc::clone(&service).streamed(call, answers.clone()));
+                }
+            }
+            service.open.lock().take();
+            service.closed.notify_one();
+        });
+        let messages = UnboundedReceiverStream::new(heard);
+        let messages = messages.map(|message| message.ok_or_else(|| Status::unknown("scripted")));
+        Ok(Response::new(Box::pin(messages)))
     }
 
     async fn status(

@@ -71,22 +71,15 @@ fn check_headers(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            format!("a body has {max} bytes at most"),
-        )
-    };
     let announced = headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > max as u64) {
-        return Err(too_large());
+        return Err(ApiError::too_large(max));
     }
     let reading = axum::body::to_bytes(body, max);
     match tokio::time::timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+        Ok(Err(error)) if is_length_limit(&error) => Err(ApiError::too_large(max)),
         Ok(Err(_)) => Err(ApiError::bad("body_unreadable", "the body broke off")),
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,

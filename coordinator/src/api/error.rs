@@ -46,6 +46,15 @@ impl ApiError {
         )
     }
 
+    /// A body or message above the limit.
+    pub(super) fn too_large(bytes_max: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("a body has {bytes_max} bytes at most"),
+        )
+    }
+
     /// Something broke here; the caller's transaction may be in any state.
     pub(super) fn internal() -> Self {
         Self::new(

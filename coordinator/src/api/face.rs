@@ -105,13 +105,13 @@ impl Face {
         Ok(self.engine.mint(home)?)
     }
 
-    /// Runs a declared transaction.
-    pub(super) async fn submit(
-        self: Arc<Self>,
+    /// A declared transaction as the engine takes it, if it holds together.
+    pub(super) fn submission(
+        &self,
         caller: Caller,
         transaction: Transaction,
         terms: Terms,
-    ) -> Result<Answer, ApiError> {
+    ) -> Result<Submission, ApiError> {
         transaction
             .validate(&self.limits)
             .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
@@ -122,17 +122,26 @@ impl Face {
             Some(txid) => txid,
             None => self.mint(default_home(&transaction))?,
         };
-        let submission = Submission {
+        Ok(Submission {
             txid,
             transaction,
             principal: caller.principal,
             ack: terms.ack,
             timeout: terms.timeout_ms.map(Duration::from_millis),
             is_retry: terms.is_retry,
-        };
-        let engine = Arc::clone(&self.engine);
-        let running = detached(async move { engine.submit(submission).await });
-        Ok(running.await.unwrap_or_else(|| broken(txid)))
+        })
+    }
+
+    /// Runs a declared transaction to its end, even if the caller goes away.
+    pub(super) async fn submit(self: Arc<Self>, submission: Submission) -> Answer {
+        let txid = submission.txid;
+        let running = detached(async move { self.run(submission).await });
+        running.await.unwrap_or_else(|| broken(txid))
+    }
+
+    /// The same, for a task that lives on when the caller goes away, and survives a panic.
+    pub(super) async fn run(&self, submission: Submission) -> Answer {
+        self.engine.submit(submission).await
     }
 
     /// What is recorded of a txid. Operators may ask about everybody's.
@@ -269,10 +278,14 @@ async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'sta
 
 /// The answer of a face whose engine broke: nothing is known.
 fn broken(txid: Txid) -> Answer {
-    let detail = "the coordinator failed before it could answer".to_owned();
     Answer {
         txid,
-        outcome: Outcome::InDoubt { detail },
+        outcome: nothing_known(),
         results: Vec::new(),
     }
+}
+
+pub(super) fn nothing_known() -> Outcome {
+    let detail = "the coordinator failed before it could answer".to_owned();
+    Outcome::InDoubt { detail }
 }

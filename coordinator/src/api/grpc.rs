@@ -5,18 +5,22 @@
 
 use std::sync::Arc;
 
-use gavel_protocol::{Outcome, Refusal, RefusalCode, Statement, Txid};
+use gavel_protocol::outcome::StatementResult;
+use gavel_protocol::{Outcome, Refusal, RefusalCode, ShardTag, Statement, Txid};
 use gavel_wire::api::gavel_server::{Gavel, GavelServer};
 use gavel_wire::api::{self as wire};
 use gavel_wire::convert::{self, PublicError};
+use gavel_wire::sizes;
 use http::StatusCode;
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::auth::Caller;
 use super::error::ApiError;
 use super::face::{Face, Step, Terms};
-use crate::engine::{Answer, InteractiveAnswer};
+use super::serve::Closing;
+use super::submits::{self, Answers};
+use crate::engine::{Answer, InteractiveAnswer, Submission};
 
 /// Where a gRPC error carries its stable code.
 const CODE: &str = "gavel-code";
@@ -31,18 +35,29 @@ pub(super) fn service(face: Arc<Face>) -> GavelServer<Grpc> {
         .max_encoding_message_size(usize::MAX)
 }
 
-/// An error as gRPC says it.
-pub(super) fn status(error: &ApiError) -> Status {
-    let code = match error.status {
+/// The same for `SubmitStream`, whose messages carry many requests.
+pub(super) fn submit_stream_service(face: Arc<Face>) -> GavelServer<Grpc> {
+    let request_bytes_max = face.limits().request_bytes_max;
+    service(face).max_decoding_message_size(request_bytes_max.max(sizes::SUBMIT_BATCH_BYTES_MAX))
+}
+
+/// The status code of an error.
+pub(super) fn code(error: &ApiError) -> Code {
+    match error.status {
         StatusCode::UNAUTHORIZED => Code::Unauthenticated,
         StatusCode::FORBIDDEN => Code::PermissionDenied,
         StatusCode::NOT_FOUND => Code::Unimplemented,
         StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
         StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
         StatusCode::INTERNAL_SERVER_ERROR => Code::Internal,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::OutOfRange,
         _ => Code::InvalidArgument,
-    };
-    let mut status = Status::new(code, error.message.clone());
+    }
+}
+
+/// An error as gRPC says it.
+pub(super) fn status(error: &ApiError) -> Status {
+    let mut status = Status::new(code(error), error.message.clone());
     let value = MetadataValue::from_static(error.code);
     status.metadata_mut().insert(CODE, value);
     status
@@ -51,9 +66,59 @@ pub(super) fn status(error: &ApiError) -> Status {
 /// How a request that cannot be carried out is told: refusals in the answer, the rest as a
 /// gRPC error.
 fn refusal(error: ApiError) -> Result<Refusal, Status> {
+    in_the_answer(error).map_err(|error| status(&error))
+}
+
+fn in_the_answer(error: ApiError) -> Result<Refusal, ApiError> {
     match RefusalCode::from_str_exact(error.code) {
         Some(code) if code != RefusalCode::Unauthenticated => Ok(Refusal::new(code, error.message)),
-        Some(_) | None => Err(status(&error)),
+        Some(_) | None => Err(error),
+    }
+}
+
+/// A request as the engine takes it.
+pub(super) fn submission(
+    face: &Face,
+    caller: Caller,
+    request: wire::SubmitRequest,
+) -> Result<Submission, ApiError> {
+    let ack = convert::ack_from_wire(request.ack).map_err(|error| malformed(&error))?;
+    let terms = Terms {
+        txid: Some(face.txid(&request.txid)?),
+        ack,
+        timeout_ms: request.timeout_ms,
+        is_retry: request.is_retry,
+    };
+    let shards = face.shards();
+    let transaction = convert::transaction_from_wire(request.branches, request.isolation, shards)?;
+    face.submission(caller, transaction, terms)
+}
+
+/// The answer to a submit, or the error of a call that was wrong as such.
+pub(super) fn submitted(
+    face: &Face,
+    txid: String,
+    ended: Result<Answer, ApiError>,
+) -> Result<wire::SubmitResponse, ApiError> {
+    let (outcome, results) = match ended {
+        Ok(answer) => (answer.outcome, answer.results),
+        Err(error) => (Outcome::Refused(in_the_answer(error)?), Vec::new()),
+    };
+    Ok(response(face, txid, outcome, results))
+}
+
+/// The answer to a submit.
+pub(super) fn response(
+    face: &Face,
+    txid: String,
+    outcome: Outcome,
+    results: Vec<(ShardTag, Vec<StatementResult>)>,
+) -> wire::SubmitResponse {
+    let shards = face.shards();
+    wire::SubmitResponse {
+        txid,
+        outcome: Some(convert::outcome_to_wire(outcome, shards)),
+        results: convert::branch_results_to_wire(results, shards),
     }
 }
 
@@ -82,31 +147,6 @@ impl From<PublicError> for ApiError {
 impl Grpc {
     fn outcome(&self, outcome: Outcome) -> wire::Outcome {
         convert::outcome_to_wire(outcome, self.face.shards())
-    }
-
-    fn submitted(&self, answer: Answer) -> wire::SubmitResponse {
-        let shards = self.face.shards();
-        wire::SubmitResponse {
-            txid: answer.txid.to_string(),
-            outcome: Some(self.outcome(answer.outcome)),
-            results: convert::branch_results_to_wire(answer.results, shards),
-        }
-    }
-
-    async fn run(&self, caller: Caller, request: wire::SubmitRequest) -> Result<Answer, ApiError> {
-        let ack = convert::ack_from_wire(request.ack).map_err(|error| malformed(&error))?;
-        let terms = Terms {
-            txid: Some(self.face.txid(&request.txid)?),
-            ack,
-            timeout_ms: request.timeout_ms,
-            is_retry: request.is_retry,
-        };
-        let shards = self.face.shards();
-        let transaction =
-            convert::transaction_from_wire(request.branches, request.isolation, shards)?;
-        Arc::clone(&self.face)
-            .submit(caller, transaction, terms)
-            .await
     }
 
     async fn step(
@@ -149,15 +189,28 @@ impl Gavel for Grpc {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let txid = request.txid.clone();
-        let response = match self.run(caller, request).await {
-            Ok(answer) => self.submitted(answer),
-            Err(error) => wire::SubmitResponse {
-                txid,
-                outcome: Some(self.outcome(Outcome::Refused(refusal(error)?))),
-                results: Vec::new(),
-            },
+        let ended = match submission(&self.face, caller, request) {
+            Ok(submission) => Ok(Arc::clone(&self.face).submit(submission).await),
+            Err(error) => Err(error),
         };
-        Ok(Response::new(response))
+        let response = submitted(&self.face, txid, ended);
+        Ok(Response::new(response.map_err(|error| status(&error))?))
+    }
+
+    type SubmitStreamStream = Answers;
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<wire::SubmitBatch>>,
+    ) -> Answered<Answers> {
+        let caller = caller(&request)?;
+        let closing = request.extensions().get::<Closing>().cloned();
+        let face = Arc::clone(&self.face);
+        let incoming = request.into_inner();
+        let closing = closing.unwrap_or_default();
+        Ok(Response::new(submits::answers(
+            face, caller, incoming, closing,
+        )))
     }
 
     async fn status(

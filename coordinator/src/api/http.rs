@@ -36,6 +36,10 @@ pub(super) fn router(face: Arc<Face>) -> Router {
         .route("/v1/in-doubt", get(in_doubt))
         .route("/v1/in-doubt/resolve", post(resolve))
         .route("/v1/shards", get(shards))
+        .route_service(
+            "/gavel.v1.Gavel/SubmitStream",
+            grpc::submit_stream_service(Arc::clone(&face)),
+        )
         .route_service("/gavel.v1.Gavel/{method}", grpc::service(Arc::clone(&face)))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
@@ -94,7 +98,8 @@ async fn wrong_method() -> ApiError {
 
 async fn submit(State(face): Shared, caller: Caller, body: JsonBody<Submit>) -> Answered {
     let (transaction, terms) = body.0.into_parts(&face)?;
-    let answer = Arc::clone(&face).submit(caller, transaction, terms).await?;
+    let submission = face.submission(caller, transaction, terms)?;
+    let answer = Arc::clone(&face).submit(submission).await;
     Ok(answer::transaction(answer, face.shards()))
 }
 

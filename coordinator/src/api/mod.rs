@@ -22,6 +22,7 @@ mod http;
 mod request;
 mod rows;
 mod serve;
+mod submits;
 
 pub use auth::{AuthConfigError, Authenticator, Caller, Role, TokenSource};
 pub use bind::{BindError, check_bind};

@@ -7,13 +7,14 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use gavel_wire::sizes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 /// How long a caller may take to send the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +32,18 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The pause after a failed accept, when descriptors may have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Tells the requests of a server that it closes: those that wait for a caller's next message
+/// must end by themselves, as no connection ends before its requests.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Closing(CancellationToken);
+
+impl Closing {
+    /// Waits until the server closes.
+    pub(super) async fn begun(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 /// Serves until `shutdown` resolves, then lets requests under way end.
 ///
 /// # Errors
@@ -41,6 +54,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let graceful = GracefulShutdown::new();
+    let closing = Closing::default();
+    let router = router.layer(Extension(closing.clone()));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -56,6 +71,7 @@ pub async fn serve(
         }
     }
     drop(listener);
+    closing.0.cancel();
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown())
         .await
         .is_err()

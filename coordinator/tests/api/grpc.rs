@@ -12,12 +12,12 @@ use tonic::{Code, Status};
 
 use crate::scripted::{A, Asked, GID, Script, Server, txid_at};
 
-async fn client(server: &Server) -> GavelClient<Channel> {
+pub(crate) async fn client(server: &Server) -> GavelClient<Channel> {
     let address = format!("http://{}", server.address);
     GavelClient::connect(address).await.expect("a connection")
 }
 
-fn submit(txid: Txid, shard: &str, sql: &str) -> wire::SubmitRequest {
+pub(crate) fn submit(txid: Txid, shard: &str, sql: &str) -> wire::SubmitRequest {
     let statement = wire::Statement {
         sql: sql.to_owned(),
         ..Default::default()

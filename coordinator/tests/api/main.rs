@@ -7,3 +7,4 @@ mod grpc;
 mod hostile;
 mod roles;
 mod scripted;
+mod submits;

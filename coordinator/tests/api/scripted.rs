@@ -13,6 +13,7 @@ use gavel_protocol::{
 };
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 /// What the engine answers. `None` where a test does not expect the engine to be asked.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub(crate) struct Script {
     pub(crate) begun: Option<Result<(), Refusal>>,
     pub(crate) not_ready: Option<String>,
     pub(crate) panics: bool,
+    /// Submits wait for [`Scripted::go_on`].
+    pub(crate) holds: bool,
 }
 
 /// What the engine was asked.
@@ -55,6 +58,10 @@ pub(crate) struct Scripted {
     shards: ShardMap,
     script: Script,
     asked: Mutex<Vec<Asked>>,
+    /// Lets one submit that is held go on.
+    pub(crate) go_on: Notify,
+    /// Notified when a submit that was held has come to its end.
+    pub(crate) ended: Notify,
 }
 
 pub(crate) const A: ShardTag = ShardTag(1);
@@ -107,6 +114,10 @@ impl Engine for Scripted {
             timeout: submission.timeout,
             is_retry: submission.is_retry,
         })));
+        if self.script.holds {
+            self.go_on.notified().await;
+            self.ended.notify_one();
+        }
         self.answer(txid)
     }
 
@@ -176,7 +187,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) engine: Arc<Scripted>,
     http: reqwest::Client,
-    _stop: tokio::sync::oneshot::Sender<()>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 /// An HTTP answer. Its body must be JSON.
@@ -211,20 +223,36 @@ impl Server {
             shards: ShardMap::new(names).expect("a map"),
             script,
             asked: Mutex::default(),
+            go_on: Notify::new(),
+            ended: Notify::new(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a port");
         let address = listener.local_addr().expect("an address");
         let router = api::router(Arc::clone(&engine) as Arc<dyn Engine>, auth, &limits);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        tokio::spawn(api::serve(listener, router, async {
+        let serving = tokio::spawn(api::serve(listener, router, async {
             let _ = stopped.await;
         }));
         Self {
             address,
             engine,
             http: reqwest::Client::new(),
-            _stop: stop,
+            stop,
+            serving,
+        }
+    }
+
+    /// Shuts down, and returns what ends when every connection has ended.
+    pub(crate) fn stop(self) -> tokio::task::JoinHandle<std::io::Result<()>> {
+        self.stop.send(()).expect("a server");
+        self.serving
+    }
+
+    /// Waits until the engine was asked this often.
+    pub(crate) async fn wait_for_asked(&self, count: usize) {
+        while self.engine.asked.lock().len() < count {
+            tokio::task::yield_now().await;
         }
     }
 
