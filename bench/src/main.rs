@@ -30,6 +30,10 @@ use scenario::Scenario;
 use variants::Kind;
 use world::{Upkeep, World};
 
+/// The same as in the `gavel` executable, for the clients of all variants alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Gavel against hand-written transactions.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]

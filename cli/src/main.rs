@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Every transaction is some dozens of small allocations that one thread makes and another frees.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     gavel_cli::main()
 }
