@@ -95,7 +95,6 @@ impl Home<'_> {
             Ok(Err(failure)) => return self.roll_back_and_abort(failure).await,
             Err(gone) => return lost(gone),
         };
-        crash_point!("participant.decide.executed");
         self.commit_executed(results).await
     }
 
@@ -104,6 +103,7 @@ impl Home<'_> {
         &mut self,
         results: Vec<Vec<StatementResult>>,
     ) -> DecideAnswer {
+        crash_point!("participant.decide.executed");
         let segment = match self.commit().await {
             Ok(segment) => segment,
             Err(gone) => return lost(gone),
