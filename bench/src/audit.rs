@@ -23,6 +23,9 @@ use crate::world::{World, numbers, rows};
 const MARKS: &str = "SELECT mask, count(DISTINCT txid), count(*), \
      sum(hashtextextended(txid::text, 0)::numeric), sum(amount) FROM mark GROUP BY mask";
 
+/// What Gavel found to be broken, if anything.
+const DAMAGE: &str = "SELECT kind, gid, batch::text, detail, seen_at::text FROM gavel.damage";
+
 /// What one shard has of one mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Marked {
@@ -38,11 +41,12 @@ pub fn audit(world: &World, shards: usize, committed: u64) -> anyhow::Result<()>
     let mut money = 0;
     let mut masks = BTreeMap::<u32, Vec<(usize, Marked)>>::new();
     let books = world.on_each(shards, |server| {
-        Ok((numbers(server, &counts())?, marks(server)?))
+        let damage = rows(server, DAMAGE)?;
+        Ok((damage, numbers(server, &counts())?, marks(server)?))
     })?;
-    for (index, ([prepared, damage, wrong, sum], marks)) in books.into_iter().enumerate() {
+    for (index, (damage, [prepared, wrong, sum], marks)) in books.into_iter().enumerate() {
         ensure!(prepared == 0, "{prepared} transactions are still prepared");
-        ensure!(damage == 0, "gavel recorded damage");
+        ensure!(damage.is_empty(), "gavel recorded damage: {damage:?}");
         ensure!(wrong == 0, "{wrong} balances differ from their marks");
         money += sum;
         for (mask, marked) in marks {
@@ -100,7 +104,6 @@ fn marks(server: &Server) -> anyhow::Result<Vec<(u32, Marked)>> {
 fn counts() -> String {
     format!(
         "SELECT (SELECT count(*) FROM pg_prepared_xacts), \
-         (SELECT count(*) FROM gavel.damage), \
          count(*) FILTER (WHERE balance <> {INITIAL_BALANCE} + coalesce(moved, 0)), \
          sum(balance)::bigint \
          FROM account LEFT JOIN (SELECT account, sum(amount) AS moved FROM mark GROUP BY account) \

@@ -1,6 +1,6 @@
 //! A participant in this process.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use gavel_protocol::{
     Access, BatchId, DeploymentName, DriverId, Gid, Incarnation, Limits, Principal, Refusal,
     RefusalCode, ShardName, ShardTag, Txid,
 };
+use parking_lot::Mutex;
 
 use crate::api::{Attendance, Directory, Participant, Unavailable};
 use crate::attendance::Drivers;
@@ -74,7 +75,15 @@ struct Inner {
     drivers: Drivers,
     sessions: Arc<Sessions>,
     scanner: Scanner,
-    running: OnceLock<Running>,
+    background: Mutex<Background>,
+}
+
+/// Work of its own. It knows all participants, this one included, so nothing of them is dropped
+/// before it has stopped.
+enum Background {
+    NotStarted,
+    Running { _running: Running },
+    Stopped,
 }
 
 /// Background work; it ends when this is dropped.
@@ -166,14 +175,18 @@ impl LocalParticipant {
             drivers,
             sessions: Arc::default(),
             scanner,
-            running: OnceLock::new(),
+            background: Mutex::new(Background::NotStarted),
         })))
     }
 
     /// Starts to scan for in-doubt branches. `directory` has every shard, this one included.
     pub fn start(&self, directory: Directory) {
         let inner = &self.0;
-        inner.running.get_or_init(|| Running {
+        let mut background = inner.background.lock();
+        if !matches!(*background, Background::NotStarted) {
+            return;
+        }
+        let running = Running {
             _scan: inner.scanner.start(directory.clone()),
             _retention: retention::start(inner.pool.clone(), inner.shard.tag(), directory.clone()),
             _audit: background::start(inner.pool.clone(), inner.shard.tag(), directory),
@@ -182,12 +195,15 @@ impl LocalParticipant {
                 inner.drivers.clone(),
                 inner.shard.limits.clone(),
             )),
-        });
+        };
+        *background = Background::Running { _running: running };
     }
 
-    /// Stops serving: every driver is told, so that it looks for this shard elsewhere.
+    /// Stops serving: every driver is told, so that it looks for this shard elsewhere, and
+    /// nothing is scanned or audited any more. For good.
     pub fn stop(&self) {
         self.0.drivers.stop();
+        *self.0.background.lock() = Background::Stopped;
     }
 
     /// The service connections, for retention and audit.

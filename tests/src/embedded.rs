@@ -124,10 +124,25 @@ impl Embedded {
             coordinator,
             home,
             urls,
+            participants,
             ..
         } = self;
         coordinator.shut_down(Duration::ZERO).await;
+        participants.iter().for_each(LocalParticipant::stop);
         Self::open(home, cluster, urls, limits).await
+    }
+
+    /// Ends participants and coordinator; the servers go on.
+    pub async fn stop(self) -> Cluster {
+        let Self {
+            cluster,
+            coordinator,
+            participants,
+            ..
+        } = self;
+        coordinator.shut_down(Duration::from_secs(5)).await;
+        participants.iter().for_each(LocalParticipant::stop);
+        cluster
     }
 
     /// One more coordinator over the same shards.

@@ -85,6 +85,28 @@ async fn r15_a_zombie_prepare_after_the_abort_is_rolled_back_by_the_scan(
     gavel.sound_books().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r17_a_deployment_that_was_stopped_leaves_nothing_behind() {
+    let gavel = Embedded::start(Home::OnAShard, 2).await;
+    let answer = gavel.transfer((1, 1), (2, 1), 1).await;
+    assert!(is_committed(&answer.outcome), "{answer:?}");
+    let cluster = gavel.stop().await;
+    // Whoever still scans or audits has a connection.
+    let sessions = "SELECT 1 FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    until(
+        "the last session has ended",
+        Duration::from_secs(10),
+        || {
+            let servers = cluster.servers().iter();
+            servers.fold(0, |count, server| {
+                count + server.sql(bank::DATABASE, sessions).expect("rows").len()
+            }) == 0
+        },
+    )
+    .await;
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn r17_an_embedded_deployment_resolves_at_its_next_start(
