@@ -231,10 +231,9 @@ impl LocalParticipant {
 /// Ends interactive branches that nobody will continue.
 async fn sweep(sessions: Arc<Sessions>, drivers: Drivers, limits: Limits) {
     let every = Duration::from_millis(limits.scan_interval_ms);
-    let idle = Duration::from_millis(limits.interactive_idle_ms.saturating_mul(2));
     loop {
         tokio::time::sleep(every).await;
-        sessions.sweep(&drivers, idle).await;
+        sessions.sweep(&drivers, &limits).await;
     }
 }
 
@@ -283,6 +282,7 @@ impl Participant for LocalParticipant {
         let work = async move {
             // Its head start holds the rows that this is about to write.
             inner.sessions.end_head_start(message.batch).await;
+            inner.drivers.forget(&inner.shard.home_gid(message.batch));
             decide::decide(&inner.shard, &message).await
         };
         self.to_its_end(work).await.unwrap_or_else(|| DecideAnswer {

@@ -19,7 +19,9 @@ use gavel_protocol::message::{
     SessionOpen, SessionStep, Vote,
 };
 use gavel_protocol::sql::{self, StatementKind};
-use gavel_protocol::{Access, BatchId, DriverId, Gid, Refusal, RefusalCode, RequestHash, Txid};
+use gavel_protocol::{
+    Access, BatchId, DriverId, Gid, Limits, Refusal, RefusalCode, RequestHash, Txid,
+};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -289,10 +291,16 @@ impl Sessions {
         SessionStep::Done
     }
 
-    /// Ends sessions whose driver is gone, or that nobody has used for `idle`.
-    pub async fn sweep(&self, drivers: &Drivers, idle: Duration) {
+    /// Ends sessions whose driver is gone, or that nobody has used for twice as long as their
+    /// coordinator has patience.
+    pub async fn sweep(&self, drivers: &Drivers, limits: &Limits) {
         let entries: Vec<_> = self.0.lock().values().cloned().collect();
         for entry in entries {
+            let patience_ms = match entry.is_head_start {
+                true => limits.prepare_timeout_ms,
+                false => limits.interactive_idle_ms,
+            };
+            let idle = Duration::from_millis(patience_ms.saturating_mul(2));
             let forgotten = entry.last_used.lock().elapsed() > idle;
             if forgotten || drivers.driver_of(&entry.gid) == DriverSeen::Closed {
                 // A statement under way keeps its session; its own timeouts end it.

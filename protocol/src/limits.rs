@@ -46,7 +46,7 @@ pub struct Limits {
     // ---- batches ----
     /// Transactions in one batch. Default 256.
     pub batch_members_max: usize,
-    /// Members that run under savepoints of their own in one branch. More than 64
+    /// Tries behind savepoints in one branch that has failing members. More than 64
     /// subtransactions overflow a cache in PostgreSQL and slow every snapshot (facts 19).
     /// Default 60, and 60 at most.
     pub savepoints_max: usize,
@@ -67,7 +67,7 @@ pub struct Limits {
     /// Default 8,000.
     pub decide_timeout_ms: u64,
     /// How long a participant's server keeps an idle open transaction whose participant has
-    /// vanished (R3). Default 15,000.
+    /// vanished (R3). Above `prepare_timeout_ms`, as a head start waits for votes. Default 15,000.
     pub idle_in_transaction_ms: u64,
     /// Connections per shard for branch work. Few busy connections beat a large pool.
     /// Default 8.
@@ -174,10 +174,24 @@ pub struct InvalidLimit {
     pub rule: &'static str,
 }
 
+/// Whether a rule holds, whose it is, and what it says.
+type Rule = (bool, &'static str, &'static str);
+
 impl Limits {
     /// Checks the rules between limits.
     pub fn validate(&self) -> Result<(), InvalidLimit> {
-        let rules = [
+        let of_transactions = self.rules_of_transactions();
+        let of_work = self.rules_of_work();
+        let of_recovery = self.rules_of_recovery();
+        let mut rules = of_transactions.chain(of_work).chain(of_recovery);
+        match rules.find(|(holds, ..)| !holds) {
+            None => Ok(()),
+            Some((_, field, rule)) => Err(InvalidLimit { field, rule }),
+        }
+    }
+
+    fn rules_of_transactions(&self) -> impl Iterator<Item = Rule> {
+        [
             (
                 self.shards_per_transaction_max >= 1,
                 "shards_per_transaction_max",
@@ -206,6 +220,12 @@ impl Limits {
             (self.runs_max >= 1, "runs_max", "at least 1"),
             (self.in_flight_max >= 1, "in_flight_max", "at least 1"),
             (self.lane_depth_max >= 1, "lane_depth_max", "at least 1"),
+        ]
+        .into_iter()
+    }
+
+    fn rules_of_work(&self) -> impl Iterator<Item = Rule> {
+        [
             (
                 self.lock_timeout_ms >= 1,
                 "lock_timeout_ms",
@@ -220,6 +240,11 @@ impl Limits {
                 self.idle_in_transaction_ms > self.statement_timeout_ms,
                 "idle_in_transaction_ms",
                 "above statement_timeout_ms",
+            ),
+            (
+                self.idle_in_transaction_ms > self.prepare_timeout_ms,
+                "idle_in_transaction_ms",
+                "above prepare_timeout_ms: home waits for votes in an open transaction",
             ),
             (self.work_connections >= 1, "work_connections", "at least 1"),
             (
@@ -242,6 +267,12 @@ impl Limits {
                 "slots_per_home_percent",
                 "1 to 100",
             ),
+        ]
+        .into_iter()
+    }
+
+    fn rules_of_recovery(&self) -> impl Iterator<Item = Rule> {
+        [
             (
                 self.scan_interval_ms >= 10,
                 "scan_interval_ms",
@@ -277,11 +308,8 @@ impl Limits {
                 "partition_days_ahead",
                 "at least 2",
             ),
-        ];
-        match rules.into_iter().find(|(holds, ..)| !holds) {
-            None => Ok(()),
-            Some((_, field, rule)) => Err(InvalidLimit { field, rule }),
-        }
+        ]
+        .into_iter()
     }
 }
 
@@ -305,6 +333,12 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(too_many.validate().unwrap_err().field, "savepoints_max");
+        let slow_votes = Limits {
+            prepare_timeout_ms: 20_000,
+            ..Limits::default()
+        };
+        let broken = slow_votes.validate().unwrap_err();
+        assert_eq!(broken.field, "idle_in_transaction_ms");
         let r14 = Limits {
             txid_age_ms_max: 8 * 86_400_000,
             ..Limits::default()
