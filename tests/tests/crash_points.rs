@@ -41,9 +41,13 @@ const fn after(role: Role, point: &'static str, dies: Role, at: &'static str) ->
     }
 }
 
-/// S2 and S3 on the branch, S4 at home, S5 and S6 at the coordinator, and recovery itself.
-/// `home` is the participant that decides.
-fn cases(home: Role) -> Vec<Case> {
+/// All of them; `home` is the participant that decides.
+fn cases(home: Role) -> impl Iterator<Item = Case> {
+    first_deaths(home).into_iter().chain(second_deaths(home))
+}
+
+/// S2 and S3 on the branch, S4 at home, S5 and S6 at the coordinator.
+fn first_deaths(home: Role) -> Vec<Case> {
     vec![
         case(OTHER, "participant.prepare.received@3"),
         case(OTHER, "participant.prepare.executed@3"),
@@ -71,6 +75,12 @@ fn cases(home: Role) -> Vec<Case> {
         case(COORDINATOR, "coordinator.record.sending@2"),
         case(COORDINATOR, "coordinator.record.answered@2"),
         case(COORDINATOR, "coordinator.interactive.entered@2"),
+    ]
+}
+
+/// Recovery itself.
+fn second_deaths(home: Role) -> Vec<Case> {
+    vec![
         // The decide's answer is lost, so the coordinator must ask the register.
         after(
             COORDINATOR,
@@ -139,8 +149,8 @@ async fn run_all(home: Role, home_name: Option<&'static str>) {
     let mut total = Counts::default();
     let mut slowest = Duration::ZERO;
     let only = std::env::var("CRASH_POINT").unwrap_or_default();
-    for case in cases(home).iter().filter(|case| case.point.contains(&only)) {
-        let (counts, resolved) = run(&fleet, case, home_name).await;
+    for case in cases(home).filter(|case| case.point.contains(&only)) {
+        let (counts, resolved) = run(&fleet, &case, home_name).await;
         total.committed += counts.committed;
         total.aborted += counts.aborted;
         total.refused += counts.refused;
