@@ -6,7 +6,7 @@
 
 mod calls;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -14,7 +14,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use gavel_participant::crash_point;
 use gavel_protocol::batch::{BatchSpec, Effect, Event, MemberIndex, Rerun, Verdict};
 use gavel_protocol::message::{
-    DecideAnswer, Decided, FailedMember, FinishKind, HeadStarted, PrepareAnswer, ShardIdentity,
+    DecideAnswer, Decided, FailedMember, FinishKind, HeadStarted, MemberReport, NoVote,
+    PrepareAnswer, ShardIdentity, Vote, WhyAborted,
 };
 use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{
@@ -27,7 +28,7 @@ use self::calls::Happened;
 use crate::backoff;
 use crate::coordinator::Inner;
 use crate::engine::Answer;
-use crate::lanes::Seat;
+use crate::lanes::{Approach, Seat, Side};
 use crate::ticket::Ticket;
 use crate::verdict;
 
@@ -50,6 +51,8 @@ pub struct Driver {
     at_home: AtHome,
     /// The decide that waits for home to come to an end with what it does.
     waiting_decide: Option<(Vec<MemberIndex>, Vec<FailedMember>)>,
+    /// Whom home has left out before the branches were asked.
+    left_out: BTreeMap<MemberIndex, MemberReport>,
     executed: Vec<MemberIndex>,
     results: HashMap<ShardTag, Vec<Vec<StatementResult>>>,
     attempts: HashMap<Retry, u32>,
@@ -93,6 +96,7 @@ impl Driver {
                 false => AtHome::Nothing,
             },
             waiting_decide: None,
+            left_out: BTreeMap::new(),
             executed: Vec::new(),
             results: HashMap::new(),
             attempts: HashMap::new(),
@@ -113,13 +117,12 @@ impl Driver {
     pub async fn run(mut self) -> Reruns {
         let span = tracing::debug_span!("batch", batch = %self.batch, home = %self.home.tag);
         async move {
-            let (mut machine, effects) = Batch::start(self.spec());
             let mut under_way = FuturesUnordered::new();
             let mut reruns = Vec::new();
-            let mut effects = self.settle_session(&machine, effects).await;
-            if self.gives_head_start() {
-                self.at_home = AtHome::Working;
-                under_way.push(self.head_start());
+            let approach = self.approach();
+            let (mut machine, mut effects) = Batch::start(self.spec(approach));
+            if approach == Approach::Together {
+                under_way.push(self.head_start(false));
             }
             loop {
                 for effect in effects.drain(..) {
@@ -149,12 +152,23 @@ impl Driver {
         .await
     }
 
-    fn spec(&self) -> BatchSpec {
+    fn spec(&self, approach: Approach) -> BatchSpec {
         let members = self
             .tickets
             .iter()
             .map(|each| (each.submission.txid, each.request_hash))
             .collect();
+        let (prepared, read_only) = self.branches();
+        BatchSpec {
+            members,
+            prepared,
+            read_only,
+            home_first: approach == Approach::HomeFirst,
+        }
+    }
+
+    /// The shards but home, those that are prepared and those that are only read.
+    fn branches(&self) -> (Vec<ShardTag>, Vec<ShardTag>) {
         let branches = &self.tickets[0].submission.transaction.branches;
         let away = branches
             .iter()
@@ -166,11 +180,13 @@ impl Driver {
         let tags = |branches: Vec<&gavel_protocol::BranchWork>| {
             branches.into_iter().map(|branch| branch.shard).collect()
         };
-        BatchSpec {
-            members,
-            prepared: tags(prepared),
-            read_only: tags(read_only),
-        }
+        (tags(prepared), tags(read_only))
+    }
+
+    /// The members that home has not left out.
+    fn asked(&self) -> impl Iterator<Item = MemberIndex> {
+        let everybody = 0..self.tickets.len();
+        everybody.filter(|member| !self.left_out.contains_key(member))
     }
 
     /// A batch with a session at home has its rows there. When it will not be committed, that
@@ -183,7 +199,8 @@ impl Driver {
             && effects.iter().any(|effect| match effect {
                 Effect::Rollback(_) | Effect::RecordAborts(_) | Effect::RunAgain(_) => true,
                 Effect::Answer(_, verdict) => *verdict != Verdict::Committed,
-                Effect::Prepare(_)
+                Effect::WorkFirst
+                | Effect::Prepare(_)
                 | Effect::Decide { .. }
                 | Effect::AskRegister
                 | Effect::Commit(_)
@@ -216,6 +233,7 @@ impl Driver {
         let attempt = self.count_attempt(&effect);
         let pause = backoff::pause(attempt, &self.inner.limits);
         match effect {
+            Effect::WorkFirst => under_way.push(self.head_start(true)),
             Effect::Prepare(shard) => under_way.push(self.prepare(shard)),
             Effect::Decide { members, failed } => self.decide_now(members, failed, under_way),
             Effect::AskRegister => under_way.push(self.ask_register(pause)),
@@ -232,23 +250,39 @@ impl Driver {
         }
     }
 
-    /// Home works at the same time as the branches. Not on work that may do anything to its
-    /// session, and not where a later snapshot could make the difference (40001).
-    fn gives_head_start(&self) -> bool {
+    /// Who works first. Home does nothing ahead of the votes with work that may do anything to
+    /// its session, nor where a later snapshot could make the difference (40001).
+    fn approach(&self) -> Approach {
         let has_branches = self.identities.keys().any(|shard| *shard != self.home.tag);
-        has_branches
-            && self.seat.is_some()
-            && self.batch_safe
-            && self.isolation == Isolation::ReadCommitted
+        match &self.seat {
+            Some(seat)
+                if has_branches
+                    && self.batch_safe
+                    && self.isolation == Isolation::ReadCommitted =>
+            {
+                seat.approach()
+            }
+            Some(_) | None => Approach::BranchesFirst,
+        }
     }
 
-    fn note_head_start(&mut self, started: HeadStarted) {
+    fn note_head_start(&mut self, started: HeadStarted, is_first: bool) {
         if !matches!(self.at_home, AtHome::Working) {
             // It was given up in the meantime, and its session ended.
             return;
         }
         self.at_home = match started {
-            HeadStarted::Ready { results } => AtHome::Done(results),
+            HeadStarted::Ready { left_out, .. } if !is_first && !left_out.is_empty() => {
+                tracing::warn!(batch = %self.batch, "home left out members that the branches run");
+                AtHome::Nothing
+            }
+            HeadStarted::Ready { left_out, results } => {
+                if !left_out.is_empty() {
+                    self.failed(Side::Home);
+                }
+                self.left_out = left_out;
+                AtHome::Done(results)
+            }
             HeadStarted::Not { detail } => {
                 tracing::debug!(batch = %self.batch, "no head start: {detail}");
                 AtHome::Nothing
@@ -263,7 +297,9 @@ impl Driver {
         failed: Vec<FailedMember>,
         under_way: &mut FuturesUnordered<BoxFuture<'static, Happened>>,
     ) {
-        let everybody = members.len() == self.tickets.len() && failed.is_empty();
+        // The branches agreed with home about everybody that they were asked for; so whoever
+        // failed did so at home.
+        let everybody = members.len() == self.asked().count();
         match std::mem::replace(&mut self.at_home, AtHome::Nothing) {
             AtHome::Working => {
                 self.at_home = AtHome::Working;
@@ -292,13 +328,20 @@ impl Driver {
         }
     }
 
+    fn failed(&self, side: Side) {
+        if let Some(seat) = &self.seat {
+            seat.failed(side);
+        }
+    }
+
     /// How often this very effect was asked for before.
     fn count_attempt(&mut self, effect: &Effect) -> u32 {
         let retry = match effect {
             Effect::AskRegister => Retry::Register,
             Effect::Commit(shard) => Retry::Commit(*shard),
             Effect::Rollback(shard) => Retry::Rollback(*shard),
-            Effect::Prepare(_)
+            Effect::WorkFirst
+            | Effect::Prepare(_)
             | Effect::Decide { .. }
             | Effect::RecordAborts(_)
             | Effect::Answer(..)
@@ -347,7 +390,7 @@ impl Driver {
                     .iter()
                     .position(|executed| *executed == member)?
             } else {
-                member
+                self.asked().position(|asked| asked == member)?
             };
             self.results.get(&shard)?.get(at).cloned()
         };
@@ -361,16 +404,29 @@ impl Driver {
     fn keep_results(&mut self, happened: Happened) -> Option<Event> {
         Some(match happened {
             Happened::Voted(shard, PrepareAnswer { vote, results }) => {
+                if has_left_out(&vote) {
+                    self.failed(Side::Branches);
+                }
                 self.results.insert(shard, results);
                 Event::Voted { shard, vote }
             }
             Happened::HeadStarted(started) => {
-                self.note_head_start(started);
+                self.note_head_start(started, false);
                 return None;
             }
+            Happened::WorkedFirst(started) => {
+                self.note_head_start(started, true);
+                Event::WorkedFirst {
+                    left_out: self.left_out.clone(),
+                }
+            }
             Happened::Decided(DecideAnswer { decided, results }) => {
-                if decided == Decided::Committed {
-                    self.results.insert(self.home.tag, results);
+                match &decided {
+                    Decided::Committed => {
+                        self.results.insert(self.home.tag, results);
+                    }
+                    Decided::Aborted(WhyAborted::Member { .. }) => self.failed(Side::Home),
+                    Decided::Aborted(_) | Decided::Unknown { .. } => {}
                 }
                 Event::Decided(decided)
             }
@@ -378,6 +434,18 @@ impl Driver {
             Happened::Finished(shard, finished) => Event::Finished { shard, finished },
             Happened::Recorded(answer) => Event::Recorded(answer),
         })
+    }
+}
+
+/// Whether a branch had to do without somebody.
+fn has_left_out(vote: &Vote) -> bool {
+    match vote {
+        Vote::Yes { reports, .. }
+        | Vote::ReadOnly { reports }
+        | Vote::No(NoVote::NoneExecuted { reports }) => reports
+            .iter()
+            .any(|report| matches!(report, MemberReport::Failed(_))),
+        Vote::No(NoVote::NoCulprit(_) | NoVote::Refused(_)) | Vote::Unknown { .. } => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The lanes of this coordinator: which transactions may share batches, and when a batch goes.
 
+mod lately;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use gavel_protocol::{
 };
 use parking_lot::Mutex;
 
+use self::lately::Lately;
+pub use self::lately::{Approach, Side};
 use crate::clock;
 use crate::coordinator::Inner;
 use crate::driver::Driver;
@@ -42,7 +46,13 @@ impl LaneKey {
 
 /// All lanes. A lane exists while it has something to do.
 #[derive(Default)]
-pub struct Lanes(Mutex<HashMap<LaneKey, Lane<Arc<Ticket>>>>);
+pub struct Lanes(Mutex<HashMap<LaneKey, Track>>);
+
+/// A lane, and what happened in it lately.
+struct Track {
+    lane: Lane<Arc<Ticket>>,
+    lately: Lately,
+}
 
 /// A batch's place in its lane.
 #[derive(Clone)]
@@ -50,9 +60,22 @@ pub struct Seat {
     inner: Arc<Inner>,
     key: LaneKey,
     turn: Turn,
+    approach: Approach,
 }
 
 impl Seat {
+    /// How the batch is to go to work.
+    pub fn approach(&self) -> Approach {
+        self.approach
+    }
+
+    /// A member of the batch has failed there.
+    pub fn failed(&self, side: Side) {
+        if let Some(track) = self.inner.lanes.0.lock().get_mut(&self.key) {
+            track.lately.on_failure(side);
+        }
+    }
+
     /// The batch has done its work on every shard: the next may begin.
     pub fn executed(&self) {
         self.move_on(Lane::on_executed);
@@ -65,8 +88,8 @@ impl Seat {
 
     fn move_on(&self, on: fn(&mut Lane<Arc<Ticket>>, Turn)) {
         let mut lanes = self.inner.lanes.0.lock();
-        if let Some(lane) = lanes.get_mut(&self.key) {
-            on(lane, self.turn);
+        if let Some(track) = lanes.get_mut(&self.key) {
+            on(&mut track.lane, self.turn);
         }
         Lanes::start_batches(&self.inner, &self.key, &mut lanes);
     }
@@ -78,9 +101,11 @@ impl Lanes {
         let key = LaneKey::of(&ticket.submission);
         let mut lanes = inner.lanes.0.lock();
         let limits = &inner.limits;
-        let lane = lanes
-            .entry(key.clone())
-            .or_insert_with(|| Lane::new(limits.batch_members_max));
+        let track = lanes.entry(key.clone()).or_insert_with(|| Track {
+            lane: Lane::new(limits.batch_members_max),
+            lately: Lately::default(),
+        });
+        let lane = &mut track.lane;
         if lane.depth() >= limits.lane_depth_max {
             // Those who lost patience are still in the queue.
             lane.remove_waiting(|ticket| ticket.is_ended());
@@ -101,12 +126,8 @@ impl Lanes {
     }
 
     /// Starts the next batch of a lane, or forgets the lane if it is idle.
-    fn start_batches(
-        inner: &Arc<Inner>,
-        key: &LaneKey,
-        lanes: &mut HashMap<LaneKey, Lane<Arc<Ticket>>>,
-    ) {
-        let Some(lane) = lanes.get_mut(key) else {
+    fn start_batches(inner: &Arc<Inner>, key: &LaneKey, lanes: &mut HashMap<LaneKey, Track>) {
+        let Some(Track { lane, lately }) = lanes.get_mut(key) else {
             return;
         };
         while let Some((turn, members)) = lane.poll_batch() {
@@ -125,6 +146,7 @@ impl Lanes {
                 inner: inner.clone(),
                 key: key.clone(),
                 turn,
+                approach: lately.next_approach(),
             };
             inner.tasks.spawn(async move {
                 let reruns = drive(&seat, &members).await;
@@ -137,9 +159,11 @@ impl Lanes {
     }
 
     fn rest(seat: &Seat, members: &[Arc<Ticket>], reruns: Vec<Rerun>) {
-        let Seat { inner, key, turn } = seat;
+        let Seat {
+            inner, key, turn, ..
+        } = seat;
         let mut lanes = inner.lanes.0.lock();
-        if let Some(lane) = lanes.get_mut(key) {
+        if let Some(Track { lane, .. }) = lanes.get_mut(key) {
             for rerun in reruns {
                 lane.on_run_again(again(inner, members, &rerun), rerun.alone);
             }

@@ -11,6 +11,7 @@
 //! If this process dies at any await, the register tells: no row yet means that a resolver's
 //! abort will win, a commit row means that everybody commits.
 
+mod first;
 mod rows;
 
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use gavel_protocol::message::{
 use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{Refusal, RefusalCode, RequestHash, Txid};
 
+pub(crate) use self::first::{Worked, work_first};
 use self::rows::{
     BARRIER, FORCE_ABORT, READ_DECISIONS, READ_TRANSACTIONS, add_record_aborts, read_record,
 };

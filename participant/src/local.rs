@@ -296,17 +296,13 @@ impl Participant for LocalParticipant {
     async fn head_start(&self, message: HeadStart) -> HeadStarted {
         let inner = self.0.clone();
         let work = async move {
-            let HeadStart { decide, driver } = message;
-            let gid = inner.shard.home_gid(decide.batch);
-            if let Err(refusal) = inner.drivers.begin(gid.clone(), driver) {
+            let gid = inner.shard.home_gid(message.decide.batch);
+            if let Err(refusal) = inner.drivers.begin(gid.clone(), message.driver) {
                 return HeadStarted::Not {
                     detail: refusal.message,
                 };
             }
-            let started = inner
-                .sessions
-                .head_start(&inner.shard, decide, driver)
-                .await;
+            let started = inner.sessions.head_start(&inner.shard, message).await;
             if !matches!(started, HeadStarted::Ready { .. }) {
                 inner.drivers.forget(&gid);
             }

@@ -192,7 +192,8 @@ impl<'a> Branch<'a> {
             }
             Err(culprit) if members.len() == 1 => {
                 self.rollback().await;
-                let reports = vec![report(culprit.failure)];
+                let (report, _) = Tried::Failed(culprit.failure).into_report();
+                let reports = vec![report];
                 Err(Undone::Answer(no_vote(NoVote::NoneExecuted { reports })))
             }
             Err(_) => self.execute_in_chunks().await,
@@ -217,14 +218,8 @@ impl<'a> Branch<'a> {
         }
         let until = self.started + Duration::from_millis(shard.limits.prepare_timeout_ms / 2);
         let tried = chunks::run(&mut self.connection, shard, &prepare.members, until).await?;
-        let (reports, results): (Vec<_>, Vec<_>) = tried
-            .into_iter()
-            .map(|tried| match tried {
-                Tried::Executed(results) => (MemberReport::Executed, results),
-                Tried::Failed(failure) => (report(failure), Vec::new()),
-                Tried::NotRun => (MemberReport::NotRun, Vec::new()),
-            })
-            .unzip();
+        let (reports, results): (Vec<_>, Vec<_>) =
+            tried.into_iter().map(Tried::into_report).unzip();
         if reports.contains(&MemberReport::Executed) {
             let xid = xid(&opened);
             return Ok(Executed {
@@ -420,13 +415,6 @@ fn only(segments: Vec<Segment>) -> Result<Segment, Undone> {
 
 fn lost_session() -> Undone {
     Lost(std::io::ErrorKind::UnexpectedEof.into()).into()
-}
-
-fn report(failure: MemberFailure) -> MemberReport {
-    match failure {
-        MemberFailure::Failed(reason) => MemberReport::Failed(reason),
-        MemberFailure::Refused(refusal) => MemberReport::Refused(refusal),
-    }
 }
 
 /// R2: the digest of the members that were executed, in order.

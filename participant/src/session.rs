@@ -9,25 +9,23 @@
 //! A head start is a session of the same kind: home's work on a batch, done while the branches
 //! are prepared, and kept open until the votes are in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gavel_protocol::branch::DriverSeen;
 use gavel_protocol::message::{
-    Decide, Decided, Executed, HeadStarted, Member, MemberFailure, Prepare, SessionExecute,
-    SessionOpen, SessionStep, Vote,
+    Decide, Decided, Executed, HeadStart, HeadStarted, Member, MemberFailure, Prepare,
+    SessionExecute, SessionOpen, SessionStep, Vote,
 };
 use gavel_protocol::sql::{self, StatementKind};
-use gavel_protocol::{
-    Access, BatchId, DriverId, Gid, Limits, Refusal, RefusalCode, RequestHash, Txid,
-};
+use gavel_protocol::{Access, BatchId, Gid, Limits, Refusal, RefusalCode, RequestHash, Txid};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::attendance::Drivers;
 use crate::crash_point;
-use crate::decide::{self, Home};
+use crate::decide::{self, Home, Worked};
 use crate::failure::{self, Place};
 use crate::pg::pool::Lease;
 use crate::pg::{Lost, ServerError, text};
@@ -84,9 +82,14 @@ impl Sessions {
         }
     }
 
-    /// Does home's work on a batch, decision and transaction rows first (R4), and keeps it open.
-    pub async fn head_start(&self, shard: &Shard, decide: Decide, driver: DriverId) -> HeadStarted {
+    /// Does home's work on a batch, and keeps it open.
+    pub async fn head_start(&self, shard: &Shard, head_start: HeadStart) -> HeadStarted {
         crash_point!("participant.head_start.received");
+        let HeadStart {
+            decide,
+            driver,
+            leave_out,
+        } = head_start;
         let not = |detail: &str| HeadStarted::Not {
             detail: detail.to_owned(),
         };
@@ -103,36 +106,32 @@ impl Sessions {
             self.0.lock().remove(&decide.batch);
             return not("no connection");
         };
-        let mut home = Home {
-            shard,
-            decide: &decide,
-            connection,
+        let open = SessionOpen {
+            gid,
+            incarnation: decide.incarnation,
+            driver,
+            isolation: decide.isolation,
         };
-        let executed = home.execute().await;
-        let Home { connection, .. } = home;
+        let batch_safe = decide.batch_safe;
+        let (connection, worked) = work_ahead(shard, connection, decide, leave_out).await;
         crash_point!("participant.head_start.executed");
-        let opened = Session {
-            open: SessionOpen {
-                gid,
-                incarnation: decide.incarnation,
-                driver,
-                isolation: decide.isolation,
-            },
+        let (decide, ready) = worked.map(Worked::into_session).unzip();
+        *session = Some(Session {
+            open,
             connection,
             slot: None,
             sequence: 0,
             last: None,
-            batch_safe: decide.batch_safe,
-            decide: Some(decide),
+            batch_safe,
+            decide: decide.flatten(),
             _head_start: Some(permit),
-        };
-        *session = Some(opened);
+        });
         *entry.last_used.lock() = Instant::now();
-        if let Ok(Ok(results)) = executed {
-            return HeadStarted::Ready { results };
-        }
-        self.end(&entry, &mut session).await;
-        not("home's work failed")
+        let Some(ready) = ready else {
+            self.end(&entry, &mut session).await;
+            return not("home's work failed");
+        };
+        ready
     }
 
     /// Undoes the head start of a batch, if there is one.
@@ -460,6 +459,32 @@ impl Session {
         self.last = Some(executed.clone());
         executed
     }
+}
+
+/// Everything that a decide asks for but COMMIT; nothing of it counts if it cannot be done.
+async fn work_ahead(
+    shard: &Shard,
+    mut connection: Lease,
+    decide: Decide,
+    leave_out: bool,
+) -> (Lease, Option<Worked>) {
+    if leave_out {
+        let worked = decide::work_first(&mut connection, shard, decide).await;
+        return (connection, worked.ok().flatten());
+    }
+    let mut home = Home {
+        shard,
+        decide: &decide,
+        connection,
+    };
+    let executed = home.execute().await;
+    let Home { connection, .. } = home;
+    let worked = executed.ok().and_then(Result::ok).map(|results| Worked {
+        left_out: BTreeMap::new(),
+        decide,
+        results,
+    });
+    (connection, worked)
 }
 
 /// An interactive batch has one member, whose identity matters only at home.

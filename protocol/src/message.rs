@@ -7,6 +7,7 @@ use crate::id::{BatchId, DriverId, Txid};
 use crate::names::{DeploymentName, Incarnation, Principal, ShardName, ShardTag};
 use crate::outcome::{AbortReason, Refusal, StatementResult};
 use crate::transaction::{Access, Isolation, Statement};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Who a shard is (R13), as it says itself.
@@ -147,7 +148,7 @@ pub struct Decide {
     pub failed: Vec<FailedMember>,
 }
 
-/// Do a batch's work at home while its branches are still being prepared: everything that
+/// Do a batch's work at home before or while its branches are prepared: everything that
 /// [`Decide`] asks for but the COMMIT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadStart {
@@ -155,14 +156,20 @@ pub struct HeadStart {
     pub decide: Decide,
     /// Whose work it is: when this driver is gone, it is undone.
     pub driver: DriverId,
+    /// Members that fail may be left out: no branch has been asked for anything yet, and none
+    /// will be before home has answered.
+    pub leave_out: bool,
 }
 
 /// Home's answer to [`HeadStart`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeadStarted {
-    /// The work is done and holds its rows; only COMMIT is missing. One entry per member.
+    /// The work is done and holds its rows; only COMMIT is missing.
     Ready {
-        /// Results per statement.
+        /// The members that are not part of it, by their place; their failures are recorded with
+        /// it. If everybody is here, nothing is left of it.
+        left_out: BTreeMap<usize, MemberReport>,
+        /// Results per statement, for each of the others.
         results: Vec<Vec<StatementResult>>,
     },
     /// Nothing is left of it: decide as if it had never been asked for.

@@ -15,12 +15,14 @@ use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{Access, Gid, MembersDigest, ShardTag, Txid};
 use tokio::time::{sleep, timeout};
 
-use super::Driver;
+use super::{AtHome, Driver};
 
 /// What an effect came to.
 pub(super) enum Happened {
     Voted(ShardTag, PrepareAnswer),
     HeadStarted(HeadStarted),
+    /// The same, of a home that works before the branches are asked.
+    WorkedFirst(HeadStarted),
     Decided(DecideAnswer),
     Register(RegisterAnswer),
     Finished(ShardTag, Finished),
@@ -74,7 +76,8 @@ impl Driver {
                 .map_or(Access::ReadWrite, |branch| branch.access),
             isolation: self.isolation,
             batch_safe: self.batch_safe,
-            members: (0..self.tickets.len())
+            members: self
+                .asked()
                 .map(|member| self.member(member, shard))
                 .collect(),
         }
@@ -104,13 +107,20 @@ impl Driver {
         })
     }
 
-    /// Home works while the branches are prepared.
-    pub(super) fn head_start(&self) -> BoxFuture<'static, Happened> {
+    /// Home works ahead of the votes. If it works `first`, before any branch is asked, it may leave
+    /// out who fails.
+    pub(super) fn head_start(&mut self, first: bool) -> BoxFuture<'static, Happened> {
+        self.at_home = AtHome::Working;
+        let happened = match first {
+            true => Happened::WorkedFirst,
+            false => Happened::HeadStarted,
+        };
         let participant = self.participant(self.home.tag);
         let everybody: Vec<_> = (0..self.tickets.len()).collect();
         let head_start = HeadStart {
             decide: self.decide_message(&everybody, Vec::new()),
             driver: self.inner.driver,
+            leave_out: first,
         };
         let patience = Duration::from_millis(self.inner.limits.decide_timeout_ms);
         Box::pin(async move {
@@ -118,12 +128,12 @@ impl Driver {
                 detail: detail.to_owned(),
             };
             let Some(participant) = participant else {
-                return Happened::HeadStarted(not("home is not in the directory"));
+                return happened(not("home is not in the directory"));
             };
             crash_point!("coordinator.head_start.sending");
             let started = timeout(patience, participant.head_start(head_start)).await;
             crash_point!("coordinator.head_start.answered");
-            Happened::HeadStarted(started.unwrap_or_else(|_| not("no answer in time")))
+            happened(started.unwrap_or_else(|_| not("no answer in time")))
         })
     }
 
@@ -155,7 +165,7 @@ impl Driver {
         Decide {
             batch: self.batch,
             incarnation: self.home.incarnation,
-            prepared: self.spec().prepared,
+            prepared: self.branches().0,
             principal: self.principal.clone(),
             isolation: self.isolation,
             batch_safe: self.batch_safe,

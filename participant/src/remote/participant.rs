@@ -86,9 +86,14 @@ impl Participant for RemoteParticipant {
                 Ok(HeadStarted::try_from(answer)?)
             });
         match started {
-            Ok(HeadStarted::Ready { results }) if results.len() != members => HeadStarted::Not {
-                detail: self.misplaced("the answer miscounts").detail(),
-            },
+            Ok(HeadStarted::Ready { left_out, results })
+                if left_out.len() + results.len() != members
+                    || left_out.keys().any(|place| *place >= members) =>
+            {
+                HeadStarted::Not {
+                    detail: self.misplaced("the answer miscounts").detail(),
+                }
+            }
             Ok(started) => started,
             Err(no_answer) => HeadStarted::Not {
                 detail: no_answer.detail(),

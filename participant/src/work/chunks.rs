@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use gavel_protocol::message::{Member, MemberFailure};
+use gavel_protocol::message::{Member, MemberFailure, MemberReport};
 use gavel_protocol::outcome::StatementResult;
 
 use super::{Culprit, judge_all};
@@ -32,6 +32,22 @@ pub enum Tried {
     NotRun,
 }
 
+impl Tried {
+    /// What is reported of the member, and what its statements returned.
+    pub fn into_report(self) -> (MemberReport, Vec<StatementResult>) {
+        match self {
+            Self::Executed(results) => (MemberReport::Executed, results),
+            Self::Failed(MemberFailure::Failed(reason)) => {
+                (MemberReport::Failed(reason), Vec::new())
+            }
+            Self::Failed(MemberFailure::Refused(refusal)) => {
+                (MemberReport::Refused(refusal), Vec::new())
+            }
+            Self::NotRun => (MemberReport::NotRun, Vec::new()),
+        }
+    }
+}
+
 struct Chunks<'a> {
     connection: &'a mut Connection,
     shard: &'a Shard,
@@ -44,6 +60,7 @@ struct Chunks<'a> {
 }
 
 /// Runs the members in the open transaction, leaving out those who fail; one entry per member.
+/// If anybody was run, the savepoint `chunk` is still there.
 pub async fn run(
     connection: &mut Connection,
     shard: &Shard,

@@ -2,6 +2,7 @@
 //! it is asked, word for word, and answers with fixed values. Nothing here stands for
 //! PostgreSQL; what is tested is that questions and answers arrive as they were sent.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -144,6 +145,7 @@ impl Participant for Recorder {
     async fn head_start(&self, head_start: HeadStart) -> HeadStarted {
         self.note(format!("{head_start:?}"));
         HeadStarted::Ready {
+            left_out: BTreeMap::new(),
             results: values::results(),
         }
     }

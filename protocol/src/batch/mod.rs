@@ -27,10 +27,11 @@
 //! Failure model: events may be late, doubled or from a shard that has no say; they change
 //! nothing. A vote or decision that contradicts itself is never acted on: it raises an alarm.
 //!
-//! `votes` counts, `decision` follows home, `aftermath` finishes branches and tells members.
+//! `home_first` is for batches whose home works before the others, `votes` counts, `decision` follows home, `aftermath` finishes branches and tells members.
 
 mod aftermath;
 mod decision;
+mod home_first;
 #[cfg(test)]
 mod tests;
 mod votes;
@@ -58,11 +59,19 @@ pub struct BatchSpec {
     pub prepared: Vec<ShardTag>,
     /// The shards whose branches only read (R18).
     pub read_only: Vec<ShardTag>,
+    /// Home works before the branches are asked, and leaves out who fails there (R2). Only a
+    /// matter of speed.
+    pub home_first: bool,
 }
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
+    /// Home has worked first, or has done nothing of it.
+    WorkedFirst {
+        /// Whom it has left out; nobody, if it has done nothing.
+        left_out: BTreeMap<MemberIndex, MemberReport>,
+    },
     /// A branch has voted.
     Voted {
         /// Which.
@@ -88,6 +97,8 @@ pub enum Event {
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Effect {
+    /// Do home's work, without the members that fail there; answered by [`Event::WorkedFirst`].
+    WorkFirst,
     /// Prepare the branch on this shard; answered by [`Event::Voted`].
     Prepare(ShardTag),
     /// Decide at home; answered by [`Event::Decided`]. Sent at most once per batch.
@@ -147,6 +158,8 @@ pub enum Verdict {
 /// Where a batch stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum State {
+    /// Waits for home, which works first. Nothing was asked of any branch.
+    AtHome,
     /// Waits for votes.
     Preparing { votes: BTreeMap<ShardTag, Vote> },
     /// Waits for home's answer.
@@ -185,39 +198,51 @@ struct Survivors {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
     spec: BatchSpec,
+    /// Those whom home has left out before the branches were asked.
+    left_out: BTreeMap<MemberIndex, MemberReport>,
     state: State,
 }
 
 impl Batch {
-    /// Begins: prepares every branch but home's, or decides at once if there is none.
+    /// Begins: prepares every branch but home's, or decides at once if there is none. With
+    /// `home_first`, home works before that.
     ///
     /// # Panics
     ///
     /// If `spec` has no members, or a shard twice.
     pub fn start(spec: BatchSpec) -> (Self, Vec<Effect>) {
         spec.check();
-        let effects: Vec<Effect> = spec.branches().map(Effect::Prepare).collect();
         let mut batch = Self {
             spec,
-            state: State::Preparing {
-                votes: BTreeMap::new(),
-            },
+            left_out: BTreeMap::new(),
+            state: State::AtHome,
         };
-        if effects.is_empty() {
-            let everybody = Survivors {
-                executed: (0..batch.spec.members.len()).collect(),
-                left_out: BTreeMap::new(),
-            };
-            let decide = batch.decide(everybody);
-            return (batch, decide);
-        }
+        let effects = match batch.spec.home_first {
+            true => vec![Effect::WorkFirst],
+            false => batch.ask_branches(),
+        };
         (batch, effects)
+    }
+
+    fn ask_branches(&mut self) -> Vec<Effect> {
+        self.state = State::Preparing {
+            votes: BTreeMap::new(),
+        };
+        let prepares: Vec<Effect> = self.spec.branches().map(Effect::Prepare).collect();
+        if !prepares.is_empty() {
+            return prepares;
+        }
+        self.decide(Survivors {
+            executed: self.asked().collect(),
+            left_out: self.left_out.clone(),
+        })
     }
 
     /// Takes an event. An event that the state does not wait for (a late duplicate) changes
     /// nothing.
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         match (&self.state, event) {
+            (State::AtHome, Event::WorkedFirst { left_out }) => self.on_worked_first(left_out),
             (State::Preparing { .. }, Event::Voted { shard, vote }) => self.on_voted(shard, vote),
             (State::Deciding { .. }, Event::Decided(decided)) => self.on_decided(decided),
             (State::Resolving { .. }, Event::Register(answer)) => self.on_register(answer),
@@ -229,14 +254,16 @@ impl Batch {
             }
             (State::Aborting { .. }, Event::Recorded(answer)) => self.on_recorded(answer),
             (
-                State::Preparing { .. }
+                State::AtHome
+                | State::Preparing { .. }
                 | State::Deciding { .. }
                 | State::Resolving { .. }
                 | State::Committing { .. }
                 | State::Aborting { .. }
                 | State::Stuck
                 | State::Rest,
-                Event::Voted { .. }
+                Event::WorkedFirst { .. }
+                | Event::Voted { .. }
                 | Event::Decided(_)
                 | Event::Register(_)
                 | Event::Finished { .. }
@@ -258,9 +285,18 @@ impl Batch {
     /// its lane may decide.
     pub fn is_decided(&self) -> bool {
         match self.state {
-            State::Preparing { .. } | State::Deciding { .. } | State::Resolving { .. } => false,
+            State::AtHome
+            | State::Preparing { .. }
+            | State::Deciding { .. }
+            | State::Resolving { .. } => false,
             State::Committing { .. } | State::Aborting { .. } | State::Stuck | State::Rest => true,
         }
+    }
+
+    /// The members that the branches are asked to run, in their order.
+    pub fn asked(&self) -> impl Iterator<Item = MemberIndex> {
+        let everybody = 0..self.spec.members.len();
+        everybody.filter(|member| !self.left_out.contains_key(member))
     }
 
     fn failed(&self, index: MemberIndex, reason: AbortReason) -> FailedMember {

@@ -34,7 +34,7 @@ impl Batch {
             .filter_map(|(shard, vote)| Some((*shard, self.breach(*shard, vote)?)))
             .collect();
         if breaches.is_empty()
-            && let Some(survivors) = agreement(votes)
+            && let Some(survivors) = self.agreement(votes)
             && !survivors.executed.is_empty()
         {
             return self.decide(survivors);
@@ -52,7 +52,7 @@ impl Batch {
 
     /// How a vote contradicts itself or the batch, if it does. Such a vote is no vote at all.
     fn breach(&self, shard: ShardTag, vote: &Vote) -> Option<String> {
-        let members = self.spec.members.len();
+        let asked = self.asked().count();
         let is_read_only = self.spec.read_only.contains(&shard);
         let reports = match vote {
             Vote::Yes { .. } if is_read_only => {
@@ -70,11 +70,9 @@ impl Batch {
                 return None;
             }
         };
-        if reports.len() != members {
+        if reports.len() != asked {
             let count = reports.len();
-            return Some(format!(
-                "shard {shard} reports {count} members of {members}"
-            ));
+            return Some(format!("shard {shard} reports {count} members of {asked}"));
         }
         match vote {
             Vote::Yes { digest, .. } if *digest != self.digest(reports) => Some(format!(
@@ -85,8 +83,40 @@ impl Batch {
     }
 
     fn digest(&self, reports: &[MemberReport]) -> MembersDigest {
-        let executed = executed(reports).into_iter();
+        let executed = self.executed(reports);
         MembersDigest::of(executed.map(|index| self.spec.members[index].0))
+    }
+
+    /// The set that every branch executed, if they all executed the same one (R2).
+    fn agreement(&self, votes: &BTreeMap<ShardTag, Vote>) -> Option<Survivors> {
+        let mut agreed: Option<Survivors> = None;
+        for vote in votes.values() {
+            let reports = match vote {
+                Vote::Yes { reports, .. } | Vote::ReadOnly { reports } => reports,
+                Vote::No(_) | Vote::Unknown { .. } => return None,
+            };
+            let executed = self.executed(reports).collect();
+            let survivors = agreed.get_or_insert_with(|| Survivors {
+                executed,
+                left_out: BTreeMap::new(),
+            });
+            if !self
+                .executed(reports)
+                .eq(survivors.executed.iter().copied())
+            {
+                return None;
+            }
+            survivors.leave_out(self.asked().zip(reports));
+        }
+        agreed.map(|survivors| self.with_left_out_at_home(survivors))
+    }
+
+    /// The members that a branch reports as executed.
+    fn executed(&self, reports: &[MemberReport]) -> impl Iterator<Item = MemberIndex> {
+        let asked = self.asked().zip(reports);
+        asked
+            .filter(|(_, report)| **report == MemberReport::Executed)
+            .map(|(index, _)| index)
     }
 
     fn may_be_prepared(&self, shard: ShardTag, vote: &Vote) -> bool {
@@ -103,8 +133,10 @@ impl Batch {
         votes: &BTreeMap<ShardTag, Vote>,
         breaches: &BTreeMap<ShardTag, String>,
     ) -> (Vec<Fate>, Others) {
-        let is_alone = self.spec.members.len() == 1;
+        let mut asked = self.asked();
+        let alone = asked.next().filter(|_| asked.next().is_none());
         let mut fates = vec![Fate::Again; self.spec.members.len()];
+        judge(&mut fates, self.home_reports());
         let mut others = Others::RunAgain;
         for (shard, vote) in votes {
             if let Some(breach) = breaches.get(shard) {
@@ -114,12 +146,16 @@ impl Batch {
             match vote {
                 Vote::Yes { reports, .. }
                 | Vote::ReadOnly { reports }
-                | Vote::No(NoVote::NoneExecuted { reports }) => judge(&mut fates, reports),
-                Vote::No(NoVote::NoCulprit(failure)) if is_alone => match failure {
-                    MemberFailure::Failed(reason) => fates[0] = Fate::Failed(reason.clone()),
-                    MemberFailure::Refused(why) => others.refuse(why.clone()),
+                | Vote::No(NoVote::NoneExecuted { reports }) => {
+                    judge(&mut fates, self.asked().zip(reports));
+                }
+                Vote::No(NoVote::NoCulprit(failure)) => match (alone, failure) {
+                    (Some(alone), MemberFailure::Failed(reason)) => {
+                        fates[alone] = Fate::Failed(reason.clone());
+                    }
+                    (Some(_), MemberFailure::Refused(why)) => others.refuse(why.clone()),
+                    (None, _) => others.split(),
                 },
-                Vote::No(NoVote::NoCulprit(_)) => others.split(),
                 Vote::No(NoVote::Refused(why)) => others.refuse(why.clone()),
                 Vote::Unknown { detail } => {
                     others.refuse(unavailable(format!("a vote did not arrive: {detail}")));
@@ -134,39 +170,11 @@ fn unavailable(message: String) -> Refusal {
     Refusal::new(RefusalCode::ShardUnavailable, message)
 }
 
-/// The set that every branch executed, if they all executed the same one (R2).
-fn agreement(votes: &BTreeMap<ShardTag, Vote>) -> Option<Survivors> {
-    let mut agreed: Option<Survivors> = None;
-    for vote in votes.values() {
-        let reports = match vote {
-            Vote::Yes { reports, .. } | Vote::ReadOnly { reports } => reports,
-            Vote::No(_) | Vote::Unknown { .. } => return None,
-        };
-        let executed = executed(reports);
-        let survivors = agreed.get_or_insert_with(|| Survivors {
-            executed: executed.clone(),
-            left_out: BTreeMap::new(),
-        });
-        if survivors.executed != executed {
-            return None;
-        }
-        survivors.leave_out(reports);
-    }
-    agreed
-}
-
-fn executed(reports: &[MemberReport]) -> Vec<MemberIndex> {
-    let each = reports.iter().enumerate();
-    each.filter(|(_, report)| **report == MemberReport::Executed)
-        .map(|(index, _)| index)
-        .collect()
-}
-
 impl Survivors {
     /// Branches may leave a member out for different reasons; what says most is kept: its own
     /// failure, then a refusal.
-    fn leave_out(&mut self, reports: &[MemberReport]) {
-        for (index, report) in reports.iter().enumerate() {
+    fn leave_out<'a>(&mut self, reports: impl Iterator<Item = (MemberIndex, &'a MemberReport)>) {
+        for (index, report) in reports {
             match (report, self.left_out.get(&index)) {
                 (MemberReport::Executed, _)
                 | (_, Some(MemberReport::Failed(_)))
@@ -187,9 +195,13 @@ impl Survivors {
 /// R10: a failure is told only if its member ran first or alone. The batch does not commit, so
 /// a member that ran after others has seen what never was. Across branches, the report that
 /// says most counts: a failure of its own, a failure that may not be, a refusal.
-fn judge(fates: &mut [Fate], reports: &[MemberReport]) {
+pub(super) fn judge<'a>(
+    fates: &mut [Fate],
+    reports: impl Iterator<Item = (MemberIndex, &'a MemberReport)>,
+) {
     let mut seen_others = false;
-    for (fate, report) in fates.iter_mut().zip(reports) {
+    for (index, report) in reports {
+        let fate = &mut fates[index];
         match (report, &*fate) {
             (MemberReport::Executed, _) => seen_others = true,
             (_, Fate::Failed(_)) => {}

@@ -5,7 +5,7 @@ use gavel_protocol::ShardTag;
 use super::budget::{Budget, Kind};
 use crate::Hole;
 use crate::world::ids::TxNumber;
-use crate::world::setup::{Nature, Setup, TxSpec, tag};
+use crate::world::setup::{Approach, Nature, Setup, TxSpec, tag};
 
 /// A small world with its budget of faults.
 #[derive(Debug, Clone)]
@@ -51,6 +51,7 @@ impl Configuration {
             own_home(faults),
             ahead(faults),
             ahead_of_a_failure(faults),
+            home_first(faults),
             decisions_shard(faults),
             three_shards(faults),
             two_coordinators(faults),
@@ -97,7 +98,7 @@ fn setup(shards: u8, transactions: Vec<TxSpec>) -> Setup {
         standby: false,
         archive: 0,
         batch_members_max: 2,
-        head_starts: false,
+        approach: Approach::BranchesFirst,
         savepoints_max: 4,
         runs_max: 4,
         slots: 8,
@@ -180,7 +181,7 @@ fn one_lane(faults: u8) -> Configuration {
 /// Home works while the branch is prepared.
 fn ahead(faults: u8) -> Configuration {
     let setup = Setup {
-        head_starts: true,
+        approach: Approach::Together,
         ..setup(2, vec![transaction(1, &[0, 1])])
     };
     Configuration {
@@ -197,11 +198,34 @@ fn ahead_of_a_failure(faults: u8) -> Configuration {
         ..transaction(1, &[0, 1])
     };
     let setup = Setup {
-        head_starts: true,
+        approach: Approach::Together,
         ..setup(2, vec![transaction(1, &[0, 1]), fails])
     };
     Configuration {
         name: "home works ahead for one too many",
+        setup,
+        budget: budget(faults, &[MESSAGES, PROCESSES]),
+    }
+}
+
+/// Home works first, for a batch of three: the second fails there because of the first, the
+/// third at the branch.
+fn home_first(faults: u8) -> Configuration {
+    let at_home = TxSpec {
+        nature: Nature::FailsAfter(tag(1), TxNumber(0)),
+        ..transaction(1, &[0, 1])
+    };
+    let at_branch = TxSpec {
+        nature: Nature::Fails(tag(0)),
+        ..transaction(1, &[0, 1])
+    };
+    let setup = Setup {
+        approach: Approach::HomeFirst,
+        batch_members_max: 3,
+        ..setup(2, vec![transaction(1, &[0, 1]), at_home, at_branch])
+    };
+    Configuration {
+        name: "home first, with failures there and at the branch",
         setup,
         budget: budget(faults, &[MESSAGES, PROCESSES]),
     }
@@ -215,7 +239,7 @@ fn batches_in_a_row(faults: u8) -> Configuration {
     };
     let setup = Setup {
         batch_members_max: 1,
-        head_starts: true,
+        approach: Approach::Together,
         ..setup(2, vec![one(), one()])
     };
     Configuration {

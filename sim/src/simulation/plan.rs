@@ -7,7 +7,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 
 use crate::Hole;
 use crate::world::ids::TxNumber;
-use crate::world::setup::{Nature, Setup, Timers, TxSpec, tag};
+use crate::world::setup::{Approach, Nature, Setup, Timers, TxSpec, tag};
 
 fn timers() -> Timers {
     Timers {
@@ -42,7 +42,7 @@ pub(super) fn setup(rng: &mut SmallRng, hole: Option<Hole>, plan: &Plan) -> Setu
         standby: false,
         archive: 0,
         batch_members_max: batch_members(rng),
-        head_starts: true,
+        approach: Approach::Mixed,
         savepoints_max: rng.random_range(2..=4),
         runs_max: 12,
         slots: 64,

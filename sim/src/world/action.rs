@@ -115,7 +115,7 @@ impl World {
             }
             Action::GiveUp(at, batch, key) => match key.unknown() {
                 Some(event) => self.on_batch_event(at, batch, key, event),
-                None => self.on_head_started(at, batch, key, false),
+                None => self.on_head_started(at, batch, key, None),
             },
             Action::LosePatience(at, txid) => self.lose_patience(at, txid),
             Action::CloseStream(at, shard) => self.close_stream(at, shard),
@@ -300,7 +300,7 @@ impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vote(vote) => write!(f, "{}", word(vote)),
-            Self::HeadStarted(ready) => write!(f, "head started: {ready}"),
+            Self::HeadStarted(left_out) => write!(f, "head started: {left_out:?}"),
             Self::SessionEnded => write!(f, "session ended"),
             Self::Decided(decided) => write!(f, "{decided:?}"),
             Self::Register(answer) => write!(f, "{answer:?}"),

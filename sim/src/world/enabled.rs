@@ -160,7 +160,9 @@ impl World {
                 let due = match &self.setup.timers {
                     Some(timers) => {
                         let patience = match key {
-                            Key::Prepare(_) | Key::HeadStart | Key::Decide => timers.answer_ms,
+                            Key::Prepare(_) | Key::WorkFirst | Key::HeadStart | Key::Decide => {
+                                timers.answer_ms
+                            }
                             _ => timers.finish_ms,
                         };
                         self.now >= since + patience

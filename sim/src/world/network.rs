@@ -3,9 +3,12 @@
 //! A message that is never delivered, is delivered late, or twice, is all that a network can do;
 //! replies may be late and doubled as well, which is more than a real connection allows.
 
+use std::collections::BTreeMap;
+
 use gavel_protocol::batch::Event;
 use gavel_protocol::message::{
-    Decided, FailedMember, FinishKind, Finished, RecordAnswer, Recorded, RegisterAnswer, Vote,
+    Decided, FailedMember, FinishKind, Finished, MemberReport, RecordAnswer, Recorded,
+    RegisterAnswer, Vote,
 };
 use gavel_protocol::{BatchId, DriverId, Gid, Incarnation, Outcome, RequestHash, ShardTag, Txid};
 
@@ -76,6 +79,7 @@ pub(crate) enum Asker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Key {
     Prepare(ShardTag),
+    WorkFirst,
     HeadStart,
     Decide,
     EndSession,
@@ -92,6 +96,9 @@ pub(crate) struct Member {
     pub(crate) hash: RequestHash,
 }
 
+/// The members that home left out, by place.
+pub(crate) type LeftOut = BTreeMap<usize, MemberReport>;
+
 /// The questions that a participant answers: `gavel_protocol::message`, without SQL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Question {
@@ -99,6 +106,8 @@ pub(crate) enum Question {
     HeadStart {
         decide: Decide,
         driver: DriverId,
+        /// Before any branch is asked: who fails is left out.
+        first: bool,
     },
     /// Commits the session in which home has done its work.
     CommitSession {
@@ -152,8 +161,8 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Reply {
     Vote(Vote),
-    /// Whether home has done its work.
-    HeadStarted(bool),
+    /// Home has done its work, without these; or nothing is left of it.
+    HeadStarted(Option<LeftOut>),
     SessionEnded,
     Decided(Decided),
     Register(RegisterAnswer),
@@ -186,7 +195,7 @@ impl Question {
     pub(crate) fn unknown(&self) -> Reply {
         match self {
             Self::Prepare(_) => Reply::Vote(Vote::Unknown { detail: cut() }),
-            Self::HeadStart { .. } => Reply::HeadStarted(false),
+            Self::HeadStart { .. } => Reply::HeadStarted(None),
             Self::EndSession { .. } => Reply::SessionEnded,
             Self::Decide(_) | Self::CommitSession { .. } => {
                 Reply::Decided(Decided::Unknown { detail: cut() })
@@ -203,7 +212,7 @@ impl Key {
     /// The event that stands for an answer that did not come, if it is one for the machine.
     pub(crate) fn unknown(self) -> Option<Event> {
         Some(match self {
-            Self::HeadStart | Self::EndSession => return None,
+            Self::WorkFirst | Self::HeadStart | Self::EndSession => return None,
             Self::Prepare(shard) => Event::Voted {
                 shard,
                 vote: Vote::Unknown { detail: cut() },

@@ -21,8 +21,7 @@ pub(crate) struct Setup {
     /// How many replicated changes a failover that loses data can lose.
     pub(crate) archive: usize,
     pub(crate) batch_members_max: usize,
-    /// Whether home works while branches are prepared.
-    pub(crate) head_starts: bool,
+    pub(crate) approach: Approach,
     pub(crate) savepoints_max: usize,
     pub(crate) runs_max: u8,
     /// `max_prepared_transactions` of every shard, and how many of them one home may fill (R12).
@@ -32,6 +31,29 @@ pub(crate) struct Setup {
     pub(crate) fine: bool,
     /// With timers that expire by the clock; without, they may expire at any time.
     pub(crate) timers: Option<Timers>,
+}
+
+/// Who works first; `coordinator/src/lanes/lately.rs`. What a batch comes to never depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Approach {
+    BranchesFirst,
+    Together,
+    HomeFirst,
+    /// One batch so, the next one so.
+    Mixed,
+}
+
+impl Approach {
+    /// How the batch of this number goes to work.
+    pub(crate) fn of_batch(self, number: u16) -> Self {
+        match self {
+            Self::Mixed => {
+                let each = [Self::Together, Self::HomeFirst, Self::BranchesFirst];
+                each[usize::from(number) % each.len()]
+            }
+            always => always,
+        }
+    }
 }
 
 /// How long things take, in milliseconds.

@@ -1,7 +1,7 @@
 //! Decide and its answer.
 
 use gavel_protocol::message::{
-    Decide, DecideAnswer, Decided, HeadStart, HeadStarted, KnownTxid, WhyAborted,
+    Decide, DecideAnswer, Decided, HeadStart, HeadStarted, KnownTxid, MemberReport, WhyAborted,
 };
 
 use super::members::{members_from_wire, members_to_wire, results_from_wire, results_to_wire};
@@ -52,6 +52,7 @@ impl From<HeadStart> for wire::HeadStartRequest {
             shard: None,
             decide: Some(head_start.decide.into()),
             driver: driver_bytes(head_start.driver),
+            leave_out: head_start.leave_out,
         }
     }
 }
@@ -62,6 +63,7 @@ impl TryFrom<wire::HeadStartRequest> for HeadStart {
         Ok(Self {
             decide: converted(request.decide, "HeadStartRequest.decide")?,
             driver: driver_id(&request.driver, "HeadStartRequest.driver")?,
+            leave_out: request.leave_out,
         })
     }
 }
@@ -73,8 +75,9 @@ impl From<HeadStarted> for wire::HeadStartResponse {
             shard: None,
             batch: Default::default(),
             answer: Some(match started {
-                HeadStarted::Ready { results } => Kind::Ready(wire::HeadStartReady {
+                HeadStarted::Ready { left_out, results } => Kind::Ready(wire::HeadStartReady {
                     results: results_to_wire(results),
+                    left_out: left_out.into_iter().map(left_out_to_wire).collect(),
                 }),
                 HeadStarted::Not { detail } => Kind::Not(detail),
             }),
@@ -89,11 +92,35 @@ impl TryFrom<wire::HeadStartResponse> for HeadStarted {
         Ok(
             match required(response.answer, "HeadStartResponse.answer")? {
                 Kind::Ready(ready) => Self::Ready {
+                    left_out: ready
+                        .left_out
+                        .into_iter()
+                        .map(left_out_from_wire)
+                        .collect::<Checked<_>>()?,
                     results: results_from_wire(ready.results)?,
                 },
                 Kind::Not(detail) => Self::Not { detail },
             },
         )
+    }
+}
+
+fn left_out_to_wire((member, report): (usize, MemberReport)) -> wire::LeftOut {
+    wire::LeftOut {
+        member: u32::try_from(member).unwrap_or(u32::MAX),
+        report: Some(report.into()),
+    }
+}
+
+fn left_out_from_wire(left_out: wire::LeftOut) -> Checked<(usize, MemberReport)> {
+    let member = usize::try_from(left_out.member)
+        .map_err(|_| MalformedMessage::new("LeftOut.member", Problem::OutOfRange))?;
+    match converted(left_out.report, "LeftOut.report")? {
+        MemberReport::Executed => Err(MalformedMessage::invalid(
+            "LeftOut.report",
+            "who was executed is not left out",
+        )),
+        report => Ok((member, report)),
     }
 }
 

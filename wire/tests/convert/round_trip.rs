@@ -39,6 +39,8 @@ round_trips! {
     prepare: values::prepare() => Prepare as wire::PrepareRequest;
     prepare_answer: values::prepare_answer() => PrepareAnswer as wire::PrepareResponse;
     decide: values::decide() => Decide as wire::DecideRequest;
+    head_start: values::head_start() => HeadStart as wire::HeadStartRequest;
+    head_started: values::head_started() => HeadStarted as wire::HeadStartResponse;
     decide_answer: values::decide_answer() => DecideAnswer as wire::DecideResponse;
     finish: vec(values::finish(), 0..4) => Vec<Finish> as wire::FinishRequest;
     finished: vec(values::finished(), 0..4) => Vec<Finished> as wire::FinishResponse;

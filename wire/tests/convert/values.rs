@@ -9,7 +9,7 @@ use gavel_protocol::{
     MembersDigest, Outcome, Principal, Refusal, RefusalCode, RequestHash, ShardTag, Statement,
     Txid,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -198,6 +198,25 @@ pub fn vote() -> impl Strategy<Value = Vote> {
 
 pub fn prepare_answer() -> impl Strategy<Value = PrepareAnswer> {
     (vote(), results()).prop_map(|(vote, results)| PrepareAnswer { vote, results })
+}
+
+pub fn head_start() -> impl Strategy<Value = HeadStart> {
+    (decide(), driver(), any::<bool>()).prop_map(|(decide, driver, leave_out)| HeadStart {
+        decide,
+        driver,
+        leave_out,
+    })
+}
+
+pub fn head_started() -> impl Strategy<Value = HeadStarted> {
+    let not_executed =
+        report().prop_filter("it is left out", |report| *report != MemberReport::Executed);
+    let left_out = btree_map(0..500_usize, not_executed, 0..4);
+    prop_oneof![
+        (left_out, results())
+            .prop_map(|(left_out, results)| HeadStarted::Ready { left_out, results }),
+        text().prop_map(|detail| HeadStarted::Not { detail }),
+    ]
 }
 
 pub fn decide() -> impl Strategy<Value = Decide> {

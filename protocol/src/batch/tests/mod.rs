@@ -3,6 +3,7 @@
 
 mod aftermath;
 mod decision;
+mod home_first;
 mod votes;
 mod world;
 
@@ -26,6 +27,7 @@ fn spec(members: usize, prepared: &[ShardTag], read_only: &[ShardTag]) -> BatchS
         members: each.collect(),
         prepared: prepared.to_vec(),
         read_only: read_only.to_vec(),
+        home_first: false,
     }
 }
 

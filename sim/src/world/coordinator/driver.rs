@@ -16,8 +16,10 @@ use super::{AtHome, LaneKey, Run, TicketId};
 use crate::world::World;
 use crate::world::hole::Hole;
 use crate::world::ids;
-use crate::world::network::{Asker, Decide, Key, Member, Prepare, Question, Record, Reply};
-use crate::world::setup::place;
+use crate::world::network::{
+    Asker, Decide, Key, LeftOut, Member, Prepare, Question, Record, Reply,
+};
+use crate::world::setup::{Approach, place};
 use crate::world::shard::{Change, Rows, TransactionRow};
 
 impl World {
@@ -30,9 +32,14 @@ impl World {
     ) {
         let id = u8::try_from(at).expect("few coordinators");
         let now = self.now;
+        let planned = self.setup.approach;
         let coordinator = &mut self.coordinators[at];
         let at_ms = now + coordinator.clock_ahead_ms;
         let batch = ids::batch(id, coordinator.life, coordinator.batches, at_ms);
+        let approach = match lane.has_branches() {
+            true => planned.of_batch(coordinator.batches),
+            false => Approach::BranchesFirst,
+        };
         coordinator.batches += 1;
         let hashes: Vec<RequestHash> = members
             .iter()
@@ -47,6 +54,7 @@ impl World {
             members: txids.zip(hashes.iter().copied()).collect(),
             prepared: away(&lane.writes),
             read_only: away(&lane.reads),
+            home_first: approach == Approach::HomeFirst,
         });
         let run = Run {
             machine,
@@ -54,6 +62,7 @@ impl World {
             turn,
             at_home: AtHome::Nothing,
             waiting_decide: None,
+            left_out: LeftOut::new(),
             members,
             hashes,
             known: coordinator.known.clone(),
@@ -64,7 +73,9 @@ impl World {
             failures: BTreeMap::new(),
         };
         self.coordinators[at].runs.insert(batch, run);
-        self.give_head_start(at, batch);
+        if approach == Approach::Together {
+            self.give_head_start(at, batch, Key::HeadStart);
+        }
         self.carry_out_all(at, batch, effects);
     }
 
@@ -89,6 +100,7 @@ impl World {
 
     pub(super) fn carry_out_effect(&mut self, at: usize, batch: BatchId, effect: Effect) {
         match effect {
+            Effect::WorkFirst => self.give_head_start(at, batch, Key::WorkFirst),
             Effect::Prepare(shard) => self.ask_prepare(at, batch, shard),
             Effect::Decide { members, failed } => self.decide_now(at, batch, members, failed),
             Effect::AskRegister => {
@@ -161,7 +173,9 @@ impl World {
             incarnation: run.known[place(shard)],
             driver: ids::driver(id, coordinator.life),
             writes: run.lane.writes.contains(&shard) || prepares,
-            members: (0..run.members.len())
+            members: run
+                .machine
+                .asked()
                 .map(|member| run.member(member))
                 .collect(),
         };
@@ -333,11 +347,6 @@ impl World {
 }
 
 impl Run {
-    pub(super) fn has_branches(&self) -> bool {
-        let mut shards = self.lane.writes.iter().chain(&self.lane.reads);
-        shards.any(|shard| *shard != self.lane.home)
-    }
-
     fn member(&self, member: MemberIndex) -> Member {
         Member {
             txid: self.members[member].txid,
@@ -353,10 +362,11 @@ impl Run {
     }
 
     fn everybody_executed(&self) -> Vote {
+        let asked = || self.machine.asked();
         Vote::Yes {
-            digest: MembersDigest::of(self.members.iter().map(|id| id.txid)),
+            digest: MembersDigest::of(asked().map(|member| self.members[member].txid)),
             xid: 1,
-            reports: vec![MemberReport::Executed; self.members.len()],
+            reports: vec![MemberReport::Executed; asked().count()],
         }
     }
 
@@ -364,7 +374,8 @@ impl Run {
         let Vote::Yes { reports, .. } = vote else {
             return;
         };
-        for (member, report) in reports.iter().enumerate() {
+        let asked: Vec<MemberIndex> = self.machine.asked().collect();
+        for (member, report) in asked.into_iter().zip(reports) {
             if let MemberReport::Failed(reason) = report {
                 self.failures.insert(member, reason.clone());
             }
@@ -417,8 +428,8 @@ impl World {
             return;
         }
         match reply {
-            Reply::HeadStarted(ready) => self.on_head_started(at, *batch, *key, ready),
-            Reply::SessionEnded => self.on_head_started(at, *batch, *key, false),
+            Reply::HeadStarted(left_out) => self.on_head_started(at, *batch, *key, left_out),
+            Reply::SessionEnded => self.on_head_started(at, *batch, *key, None),
             reply => {
                 if let Some(event) = reply.event(*key) {
                     self.on_batch_event(at, *batch, *key, event);

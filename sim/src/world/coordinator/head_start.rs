@@ -1,47 +1,60 @@
 //! A batch's session at home; `coordinator/src/driver.rs`.
 
 use gavel_protocol::BatchId;
-use gavel_protocol::batch::{Effect, Verdict};
+use gavel_protocol::batch::{Effect, Event, Verdict};
 use gavel_protocol::message::FailedMember;
 
 use super::AtHome;
 use crate::world::World;
 use crate::world::hole::Hole;
 use crate::world::ids;
-use crate::world::network::{Key, Question};
+use crate::world::network::{Key, LeftOut, Question};
 
 impl World {
-    /// Home works at the same time as the branches.
-    pub(super) fn give_head_start(&mut self, at: usize, batch: BatchId) {
+    /// Home works at the same time as the branches, or before they are asked.
+    pub(super) fn give_head_start(&mut self, at: usize, batch: BatchId, key: Key) {
         let Some(run) = self.coordinators[at].runs.get_mut(&batch) else {
             return;
         };
-        if !self.setup.head_starts || !run.has_branches() {
-            return;
-        }
         run.at_home = AtHome::Working;
         let everybody: Vec<usize> = (0..run.members.len()).collect();
         let home = run.lane.home;
         let decide = self.decide_message(at, batch, &everybody, Vec::new());
         let id = u8::try_from(at).expect("few coordinators");
         let driver = ids::driver(id, self.coordinators[at].life);
-        let question = Question::HeadStart { decide, driver };
-        self.ask(at, batch, home, Key::HeadStart, question);
+        let first = key == Key::WorkFirst;
+        let question = Question::HeadStart {
+            decide,
+            driver,
+            first,
+        };
+        self.ask(at, batch, home, key, question);
     }
 
-    /// Home is ready or will not be, or has ended the session: the decide goes on.
-    pub(crate) fn on_head_started(&mut self, at: usize, batch: BatchId, key: Key, ready: bool) {
+    /// Home is ready, without those whom it left out, or will not be, or has ended the session.
+    pub(crate) fn on_head_started(
+        &mut self,
+        at: usize,
+        batch: BatchId,
+        key: Key,
+        ready: Option<LeftOut>,
+    ) {
         let Some(run) = self.coordinators[at].runs.get_mut(&batch) else {
             return;
         };
         run.pending.remove(&key);
-        if key != Key::HeadStart || run.at_home != AtHome::Working {
+        if key == Key::EndSession || run.at_home != AtHome::Working {
             return;
         }
         run.at_home = match ready {
-            true => AtHome::Done,
-            false => AtHome::Nothing,
+            Some(_) => AtHome::Done,
+            None => AtHome::Nothing,
         };
+        run.left_out = ready.unwrap_or_default();
+        if key == Key::WorkFirst {
+            let left_out = run.left_out.clone();
+            return self.on_batch_event(at, batch, key, Event::WorkedFirst { left_out });
+        }
         if let Some(effect) = run.waiting_decide.take() {
             self.carry_out_effect(at, batch, effect);
         }
@@ -58,7 +71,7 @@ impl World {
         let Some(run) = self.coordinators[at].runs.get_mut(&batch) else {
             return;
         };
-        let everybody = members.len() == run.members.len() && failed.is_empty();
+        let everybody = members.len() + run.left_out.len() == run.members.len();
         match std::mem::replace(&mut run.at_home, AtHome::Nothing) {
             AtHome::Working => {
                 run.at_home = AtHome::Working;

@@ -16,7 +16,7 @@ use gavel_protocol::{
 
 use super::World;
 use super::hole::Hole;
-use super::network::{Asker, Body, Key, Message, Node, Question, Record, Submit};
+use super::network::{Asker, Body, Key, LeftOut, Message, Node, Question, Record, Submit};
 use super::participant::prepare::guard;
 
 /// One coordinator process.
@@ -47,6 +47,13 @@ pub(crate) struct LaneKey {
     principal: u8,
 }
 
+impl LaneKey {
+    fn has_branches(&self) -> bool {
+        let mut shards = self.writes.iter().chain(&self.reads);
+        shards.any(|shard| *shard != self.home)
+    }
+}
+
 /// A ticket of one coordinator; a txid that is submitted again later gets another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TicketId {
@@ -74,6 +81,8 @@ pub(crate) struct Run {
     at_home: AtHome,
     /// The decide that waits for home to come to an end with what it does.
     waiting_decide: Option<Effect>,
+    /// Whom home has left out before the branches were asked.
+    left_out: LeftOut,
     members: Vec<TicketId>,
     hashes: Vec<RequestHash>,
     /// The incarnations as they were known when it began.

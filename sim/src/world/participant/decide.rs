@@ -76,13 +76,13 @@ impl World {
         Ok(DecidePhase::Transactions)
     }
 
-    /// The transaction rows, then the members' work.
-    fn run_at_home(
+    /// R8: the transaction rows.
+    fn insert_transactions(
         &self,
         at: usize,
         decide: &Decide,
         timed_out: bool,
-    ) -> Result<DecidePhase, Failure> {
+    ) -> Result<(), Failure> {
         let shard = &self.shards[at];
         let mut txids = decide.txids();
         if timed_out && txids.any(|txid| shard.txid_is_held(txid, super::prepare::NOBODY)) {
@@ -93,6 +93,25 @@ impl World {
         if looks && !self.setup.has(Hole::RowsLast) && decide.txids().any(is_recorded) {
             return Err(Failure::Recorded);
         }
+        Ok(())
+    }
+
+    /// All rows at once, after the work; whether that was possible.
+    pub(super) fn insert_rows(&self, at: usize, decide: &Decide, timed_out: bool) -> bool {
+        let is_held = self.shards[at].decision_is_held(decide.batch, super::prepare::NOBODY);
+        self.insert_decision(at, decide, timed_out && is_held)
+            .is_ok()
+            && self.insert_transactions(at, decide, timed_out).is_ok()
+    }
+
+    /// The transaction rows, then the members' work.
+    fn run_at_home(
+        &self,
+        at: usize,
+        decide: &Decide,
+        timed_out: bool,
+    ) -> Result<DecidePhase, Failure> {
+        self.insert_transactions(at, decide, timed_out)?;
         let members: Vec<Txid> = decide.members.iter().map(|member| member.txid).collect();
         for (index, txid) in members.iter().enumerate() {
             let run = self.run_member(at, *txid, &members[..index], timed_out);

@@ -3,13 +3,49 @@
 //! A head start is a job that does what a decide does, stops before COMMIT, and holds what it has
 //! locked until it is committed, ended, or nobody comes back to it.
 
-use gavel_protocol::BatchId;
+use gavel_protocol::message::{FailedMember, MemberReport};
+use gavel_protocol::{BatchId, Txid};
 
-use super::job::Job;
+use super::job::{DecidePhase, Job, Work};
+use super::steps::Then;
 use crate::world::World;
-use crate::world::network::{Asker, Question};
+use crate::world::network::{Asker, Decide, LeftOut, Question, Reply};
 
 impl World {
+    /// Home's work before any branch is asked, without those who fail, and then the rows;
+    /// `participant/src/decide/first.rs`.
+    pub(super) fn work_first(&self, at: usize, decide: Decide, timed_out: bool) -> Then {
+        let members: Vec<Txid> = decide.members.iter().map(|member| member.txid).collect();
+        let reports = self.run_members(at, &members, timed_out);
+        let mut worked = Decide {
+            members: Vec::new(),
+            ..decide
+        };
+        let mut left_out = LeftOut::new();
+        for (place, (member, report)) in decide.members.into_iter().zip(reports).enumerate() {
+            if report == MemberReport::Executed {
+                worked.members.push(member);
+                continue;
+            }
+            if let MemberReport::Failed(reason) = &report {
+                worked.failed.push(FailedMember {
+                    txid: member.txid,
+                    request_hash: member.hash,
+                    reason: reason.clone(),
+                });
+            }
+            left_out.insert(place, report);
+        }
+        let ready = Reply::HeadStarted(Some(left_out));
+        if worked.members.is_empty() {
+            return Then::Answer(ready);
+        }
+        match self.insert_rows(at, &worked, timed_out) {
+            true => Then::Open(ready, Work::Decide(worked, DecidePhase::Committing)),
+            false => Then::Answer(Reply::HeadStarted(None)),
+        }
+    }
+
     /// A batch has one session, and none after it was ended.
     pub(super) fn may_start_ahead(&self, at: usize, batch: BatchId) -> bool {
         let is_over = self.participants[at].over.contains(&batch);

@@ -12,8 +12,8 @@ use crate::world::network::{Asker, Decide, Prepare, Question, Record};
 pub(crate) struct Job {
     pub(crate) asker: Asker,
     pub(crate) work: Work,
-    /// A head start, and whose: it stops before COMMIT.
-    pub(crate) head_start: Option<DriverId>,
+    /// A head start: it stops before COMMIT.
+    pub(crate) head_start: Option<HeadStart>,
     /// Its participant is gone: nobody hears the answer.
     pub(crate) is_orphan: bool,
     /// Its last statement waits for replication.
@@ -22,6 +22,14 @@ pub(crate) struct Job {
     pub(crate) timed_out: bool,
     /// When its statement was sent (simulation only).
     pub(crate) since: u64,
+}
+
+/// What makes a decide a head start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct HeadStart {
+    pub(crate) driver: DriverId,
+    /// No branch has been asked: who fails is left out, and the rows come after the work.
+    pub(crate) first: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -114,7 +122,10 @@ impl Job {
     /// The job that a question becomes. Those about sessions become none.
     pub(crate) fn new(asker: Asker, question: Question, since: u64) -> Option<Self> {
         let head_start = match &question {
-            Question::HeadStart { driver, .. } => Some(*driver),
+            Question::HeadStart { driver, first, .. } => Some(HeadStart {
+                driver: *driver,
+                first: *first,
+            }),
             _ => None,
         };
         let work = match question {
@@ -154,10 +165,15 @@ impl Job {
     pub(crate) fn open_session(&self) -> Option<(BatchId, DriverId)> {
         match &self.work {
             Work::Decide(decide, DecidePhase::Committing) => {
-                self.head_start.map(|driver| (decide.batch, driver))
+                self.head_start.map(|ahead| (decide.batch, ahead.driver))
             }
             _ => None,
         }
+    }
+
+    /// Whether it works before any branch is asked.
+    pub(crate) fn works_first(&self) -> bool {
+        self.head_start.is_some_and(|ahead| ahead.first)
     }
 
     /// Whether this is the head start of a batch, at work or done.
@@ -170,7 +186,8 @@ impl Job {
         match &self.work {
             Work::Decide(decide, phase) if decide.batch == batch => match phase {
                 DecidePhase::Decision | DecidePhase::Aborting(_) => false,
-                DecidePhase::Transactions | DecidePhase::Committing => true,
+                DecidePhase::Transactions => !self.works_first(),
+                DecidePhase::Committing => true,
                 DecidePhase::Committed | DecidePhase::ReadingBack(_) => self.waits,
             },
             Work::Resolve {

@@ -120,7 +120,7 @@ impl World {
                 return self.answer(at, asker, Reply::SessionEnded);
             }
             Question::HeadStart { decide, .. } if !self.may_start_ahead(at, decide.batch) => {
-                return self.answer(at, asker, Reply::HeadStarted(false));
+                return self.answer(at, asker, Reply::HeadStarted(None));
             }
             Question::Decide(decide) => self.end_head_start(at, decide.batch),
             Question::Resolve { batch, .. } => self.end_idle_head_start(at, *batch),
@@ -185,7 +185,7 @@ impl World {
             Work::Prepare(prepare, _) => Question::Prepare(prepare.clone()).unknown(),
             // It has been answered.
             Work::Decide(..) if job.open_session().is_some() => return,
-            Work::Decide(..) if job.head_start.is_some() => Reply::HeadStarted(false),
+            Work::Decide(..) if job.head_start.is_some() => Reply::HeadStarted(None),
             Work::Decide(decide, _) => Question::Decide(decide.clone()).unknown(),
             Work::Resolve {
                 batch, incarnation, ..

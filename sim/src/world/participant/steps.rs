@@ -7,7 +7,7 @@ use super::job::{DecidePhase, Failure, Job, PreparePhase, RecordPhase, ResolvePh
 use crate::world::World;
 use crate::world::hole::Hole;
 use crate::world::ids;
-use crate::world::network::Reply;
+use crate::world::network::{LeftOut, Reply};
 
 /// What a step leads to.
 pub(crate) enum Then {
@@ -28,11 +28,9 @@ impl Then {
     fn for_head_start(self) -> Self {
         match self {
             Self::Next { work, .. } => match work {
-                Work::Decide(_, DecidePhase::Aborting(_)) => {
-                    Self::Answer(Reply::HeadStarted(false))
-                }
+                Work::Decide(_, DecidePhase::Aborting(_)) => Self::Answer(Reply::HeadStarted(None)),
                 Work::Decide(_, DecidePhase::Committing) => {
-                    Self::Open(Reply::HeadStarted(true), work)
+                    Self::Open(Reply::HeadStarted(Some(LeftOut::new())), work)
                 }
                 work => Self::next(work),
             },
@@ -61,13 +59,17 @@ impl World {
                     || (prepare.writes && shard.branch_is_held(prepare.gid.batch, place))
             }
             Work::Decide(decide, DecidePhase::Decision) => {
+                let rows_last = rows_last || shard.jobs[place].works_first();
                 !rows_last && shard.decision_is_held(decide.batch, place)
             }
             Work::Decide(decide, DecidePhase::Transactions) => {
+                let is_decided_elsewhere =
+                    shard.jobs[place].works_first() && shard.decision_is_held(decide.batch, place);
                 let members = decide.members.iter().map(|member| member.txid);
                 let failed = decide.failed.iter().map(|failed| failed.txid);
                 let mut named = members.clone().chain(failed);
-                named.any(|txid| !rows_last && shard.txid_is_held(txid, place))
+                is_decided_elsewhere
+                    || named.any(|txid| !rows_last && shard.txid_is_held(txid, place))
                     || self.rows_are_locked(at, place, members)
             }
             Work::Decide(decide, DecidePhase::Aborting(failure)) => {
@@ -140,8 +142,15 @@ impl World {
             timed_out,
             ..
         } = self.shards[at].jobs.take(place);
+        let works_first = head_start.is_some_and(|ahead| ahead.first);
         let then = match work {
             Work::Prepare(prepare, phase) => self.step_prepare(at, prepare, phase, timed_out),
+            Work::Decide(decide, DecidePhase::Decision) if works_first => {
+                Then::next(Work::Decide(decide, DecidePhase::Transactions))
+            }
+            Work::Decide(decide, DecidePhase::Transactions) if works_first => {
+                self.work_first(at, decide, timed_out)
+            }
             Work::Decide(decide, phase) => self.step_decide(at, decide, phase, timed_out),
             Work::Resolve {
                 batch,

@@ -39,6 +39,7 @@ struct Story {
     prepared: Vec<ShardTag>,
     read_only: Vec<ShardTag>,
     submissions: Vec<Vec<Who>>,
+    home_first: bool,
     choices: Vec<u8>,
 }
 
@@ -49,6 +50,7 @@ impl Story {
             self.prepared.clone(),
             self.read_only.clone(),
             self.submissions.clone(),
+            self.home_first,
             Tape::new(self.choices.clone()),
         );
         world.run();
@@ -74,14 +76,16 @@ fn story(choices_max: usize) -> impl Strategy<Value = Story> {
         prop::sample::subsequence(vec![A, B], 0..=2),
         prop::sample::subsequence(vec![READER], 0..=1),
         prop::collection::vec(members(), 1..=3),
+        any::<bool>(),
         prop::collection::vec(any::<u8>(), 0..=choices_max),
     )
         .prop_map(
-            |(natures, prepared, read_only, submissions, choices)| Story {
+            |(natures, prepared, read_only, submissions, home_first, choices)| Story {
                 natures,
                 prepared,
                 read_only,
                 submissions,
+                home_first,
                 choices,
             },
         )

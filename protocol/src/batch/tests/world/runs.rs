@@ -25,6 +25,7 @@ pub(super) struct World {
     pub(super) heard: BTreeMap<Who, Vec<(BatchNumber, Verdict)>>,
     prepared: Vec<ShardTag>,
     read_only: Vec<ShardTag>,
+    home_first: bool,
     tape: Tape,
     runs: Vec<Run>,
     waiting: Vec<Vec<Who>>,
@@ -38,6 +39,7 @@ impl World {
         prepared: Vec<ShardTag>,
         read_only: Vec<ShardTag>,
         submissions: Vec<Vec<Who>>,
+        home_first: bool,
         tape: Tape,
     ) -> Self {
         Self {
@@ -45,6 +47,7 @@ impl World {
             heard: BTreeMap::new(),
             prepared,
             read_only,
+            home_first,
             tape,
             runs: Vec::new(),
             waiting: submissions,
@@ -132,6 +135,7 @@ impl World {
                 .collect(),
             prepared: self.prepared.clone(),
             read_only: self.read_only.clone(),
+            home_first: self.home_first,
         };
         let (machine, effects) = Batch::start(spec);
         self.runs.push(Run {
@@ -185,9 +189,14 @@ impl World {
                 .collect()
         };
         match effect {
+            Effect::WorkFirst => Event::WorkedFirst {
+                left_out: self.shards.work_first(members, &mut self.tape),
+            },
             Effect::Prepare(shard) => {
                 let key = (batch, *shard);
-                let vote = self.shards.prepare(key, members, zombie, &mut self.tape);
+                let asked = self.runs[batch].machine.asked();
+                let asked: Vec<Who> = asked.map(|index| members[index]).collect();
+                let vote = self.shards.prepare(key, &asked, zombie, &mut self.tape);
                 voted(*shard, vote)
             }
             Effect::Decide {
@@ -242,7 +251,8 @@ impl World {
                     assert_eq!(run.fates.len(), run.members.len(), "nobody is forgotten");
                 }
                 Effect::Alarm(detail) => panic!("nothing is wrong, but: {detail}"),
-                Effect::Prepare(_)
+                Effect::WorkFirst
+                | Effect::Prepare(_)
                 | Effect::Decide { .. }
                 | Effect::AskRegister
                 | Effect::Commit(_)
@@ -304,6 +314,9 @@ impl World {
 fn unknown(effect: &Effect) -> Event {
     let detail = "cut".to_owned();
     match effect {
+        Effect::WorkFirst => Event::WorkedFirst {
+            left_out: BTreeMap::new(),
+        },
         Effect::Prepare(shard) => voted(*shard, Vote::Unknown { detail }),
         Effect::Decide { .. } => Event::Decided(Decided::Unknown { detail }),
         Effect::AskRegister => Event::Register(RegisterAnswer::Unreachable { detail }),

@@ -133,6 +133,33 @@ impl Shards {
         if tape.one_in(16) {
             return Vote::No(NoVote::Refused(busy()));
         }
+        let (executed, reports) = self.run_some(shard, members, tape);
+        if executed.is_empty() {
+            return none(&reports);
+        }
+        if let Some(failure) = self.no_culprit(shard, &executed, tape) {
+            return Vote::No(NoVote::NoCulprit(failure));
+        }
+        if shard == READER {
+            return Vote::ReadOnly { reports };
+        }
+        let digest = MembersDigest::of(executed.iter().map(|who| txid(*who)));
+        let branch = Branch::Prepared { executed, zombie };
+        self.branches.insert((batch, shard), branch);
+        Vote::Yes {
+            digest,
+            xid: 1,
+            reports,
+        }
+    }
+
+    /// Runs the members without those who fail, and without some who get no turn.
+    fn run_some(
+        &self,
+        shard: ShardTag,
+        members: &[Who],
+        tape: &mut Tape,
+    ) -> (Vec<Who>, Vec<MemberReport>) {
         let turns = if tape.one_in(6) {
             tape.pick(members.len() + 1)
         } else {
@@ -157,23 +184,20 @@ impl Shards {
             }
             reports.push(report);
         }
-        if executed.is_empty() {
-            return none(&reports);
-        }
-        if let Some(failure) = self.no_culprit(shard, &executed, tape) {
-            return Vote::No(NoVote::NoCulprit(failure));
-        }
-        if shard == READER {
-            return Vote::ReadOnly { reports };
-        }
-        let digest = MembersDigest::of(executed.iter().map(|who| txid(*who)));
-        let branch = Branch::Prepared { executed, zombie };
-        self.branches.insert((batch, shard), branch);
-        Vote::Yes {
-            digest,
-            xid: 1,
-            reports,
-        }
+        (executed, reports)
+    }
+
+    /// Home's work before the branches are asked. Nothing is kept of it here: the decide runs it
+    /// again, which allows more than a session that holds its rows.
+    pub(super) fn work_first(
+        &self,
+        members: &[Who],
+        tape: &mut Tape,
+    ) -> BTreeMap<MemberIndex, MemberReport> {
+        let (_, reports) = self.run_some(HOME, members, tape);
+        let each = reports.into_iter().enumerate();
+        each.filter(|(_, report)| *report != MemberReport::Executed)
+            .collect()
     }
 
     pub(super) fn decide(
