@@ -61,9 +61,15 @@ pub struct Seat {
     key: LaneKey,
     turn: Turn,
     approach: Approach,
+    expects_failures: bool,
 }
 
 impl Seat {
+    /// Whether members have failed on the branches lately.
+    pub fn expects_failures(&self) -> bool {
+        self.expects_failures
+    }
+
     /// How the batch is to go to work.
     pub fn approach(&self) -> Approach {
         self.approach
@@ -147,6 +153,7 @@ impl Lanes {
                 key: key.clone(),
                 turn,
                 approach: lately.next_approach(),
+                expects_failures: lately.branches_fail(),
             };
             inner.tasks.spawn(async move {
                 let reruns = drive(&seat, &members).await;

@@ -3,7 +3,7 @@
 //! The plain path is two round trips, as few as R3 allows: one runs everything and ends at a
 //! Sync, its answers are read and guards judged, and only then PREPARE TRANSACTION is sent.
 //!
-//! If a member of several fails, the branch starts over and runs its members in small chunks
+//! If a member of several fails, or is likely to, the branch starts over and runs its members in small chunks
 //! behind savepoints, so that the failing ones can be left out without failing their neighbours
 //! (R10).
 //!
@@ -160,6 +160,9 @@ impl<'a> Branch<'a> {
     /// Runs everybody at once; if somebody fails, in chunks without those who do.
     async fn execute(&mut self) -> Result<Executed, Undone> {
         let members = &self.prepare.members;
+        if self.prepare.in_chunks && members.len() > 1 {
+            return self.execute_in_chunks(&[]).await;
+        }
         let limits = &self.shard.limits;
         let (shard, prepare) = (self.shard, self.prepare);
         let segments = self
@@ -196,23 +199,25 @@ impl<'a> Branch<'a> {
                 let reports = vec![report];
                 Err(Undone::Answer(no_vote(NoVote::NoneExecuted { reports })))
             }
-            Err(_) => self.execute_in_chunks().await,
+            Err(_) => self.execute_in_chunks(&["ROLLBACK"]).await,
         }
     }
 
     /// R10: without those who fail, for half of the vote's time; who did not get a turn travels
-    /// in a later batch.
-    async fn execute_in_chunks(&mut self) -> Result<Executed, Undone> {
+    /// in a later batch. First `undo` ends what was there before.
+    async fn execute_in_chunks(&mut self, undo: &[&str]) -> Result<Executed, Undone> {
         let (shard, prepare) = (self.shard, self.prepare);
         let segments = self
             .connection
             .run(|pipeline| {
-                pipeline.run("ROLLBACK", &[]).sync();
+                for step in undo {
+                    pipeline.run(step, &[]).sync();
+                }
                 begin(pipeline, shard, prepare);
                 pipeline.sync();
             })
             .await?;
-        let opened = segments.into_iter().nth(1).ok_or_else(lost_session)?;
+        let opened = segments.into_iter().last().ok_or_else(lost_session)?;
         if let Some(error) = opened.error.clone() {
             return Err(self.preamble_failed(error).await);
         }

@@ -200,6 +200,7 @@ impl Sessions {
             access: Access::ReadWrite,
             isolation: open.isolation,
             batch_safe,
+            in_chunks: false,
             members: vec![placeholder()],
         };
         let vote = prepare::prepare_open(shard, &message, connection, slot).await;

@@ -35,6 +35,7 @@ async fn prepare_for(participant: &LocalParticipant, gid: &Gid, driver: DriverId
         access: Access::ReadWrite,
         isolation: Isolation::ReadCommitted,
         batch_safe: true,
+        in_chunks: false,
         members: vec![member],
     };
     let vote = participant.prepare(prepare).await.vote;

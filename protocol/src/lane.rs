@@ -19,7 +19,7 @@ pub struct Lane<T> {
     batch_members_max: usize,
     waiting: VecDeque<T>,
     again: VecDeque<Group<T>>,
-    alone_last: bool,
+    alone_in_a_row: usize,
     /// The oldest first.
     in_flight: VecDeque<(Turn, Stage)>,
     turns: u32,
@@ -43,6 +43,9 @@ const IN_FLIGHT_MAX: usize = 3;
 /// One that is decided, and one that works behind it (R12).
 const UNDECIDED_MAX: usize = 2;
 
+/// Batches of those who travel alone between two of the others.
+const ALONE_IN_A_ROW_MAX: usize = 4;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Group<T> {
     members: Vec<T>,
@@ -57,7 +60,7 @@ impl<T> Lane<T> {
             batch_members_max,
             waiting: VecDeque::new(),
             again: VecDeque::new(),
-            alone_last: false,
+            alone_in_a_row: 0,
             in_flight: VecDeque::new(),
             turns: 0,
         }
@@ -130,13 +133,17 @@ impl<T> Lane<T> {
 
     fn next_batch(&mut self) -> Option<Vec<T>> {
         // Those who travel alone take turns with the others: a stream of them, each a batch of
-        // one, would let nobody else through.
-        let others_turn = self.alone_last && !self.waiting.is_empty();
+        // one, would let nobody else through. A few go in a row, because they are quick, and
+        // the members of one batch that fail may all have to.
+        let others_turn = self.alone_in_a_row >= ALONE_IN_A_ROW_MAX && !self.waiting.is_empty();
         let next = match self.again.front() {
             Some(group) if group.alone && others_turn => None,
             Some(_) | None => self.again.pop_front(),
         };
-        self.alone_last = next.as_ref().is_some_and(|group| group.alone);
+        self.alone_in_a_row = match &next {
+            Some(group) if group.alone => self.alone_in_a_row.saturating_add(1),
+            Some(_) | None => 0,
+        };
         let mut batch = match next {
             Some(group) if group.alone => return Some(group.members),
             Some(group) => group.members,
@@ -252,7 +259,7 @@ mod tests {
     #[test]
     fn a_stream_of_those_who_travel_alone_lets_others_through() {
         let mut lane = Lane::new(8);
-        for each in [1, 2, 3] {
+        for each in 1..=6 {
             lane.on_submit_alone(each);
         }
         lane.on_submit(8);
@@ -262,7 +269,10 @@ mod tests {
             batches.push(batch);
             lane.on_rest(turn);
         }
-        assert_eq!(batches, [vec![1], vec![8, 9], vec![2], vec![3]]);
+        let alone = |each| vec![each];
+        let expected = [1, 2, 3, 4].map(alone).to_vec();
+        let expected = [expected, vec![vec![8, 9]], vec![alone(5), alone(6)]].concat();
+        assert_eq!(batches, expected);
         assert!(lane.is_idle());
     }
 

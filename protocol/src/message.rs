@@ -49,6 +49,9 @@ pub struct Prepare {
     pub isolation: Isolation,
     /// Whether the work is plain queries only (R11).
     pub batch_safe: bool,
+    /// Members are likely to fail: they are run in chunks at once, instead of all together
+    /// first. Only a matter of speed.
+    pub in_chunks: bool,
     /// The members, in the batch's order.
     pub members: Vec<Member>,
 }

@@ -16,6 +16,7 @@ use gavel_protocol::{Access, Gid, MembersDigest, ShardTag, Txid};
 use tokio::time::{sleep, timeout};
 
 use super::{AtHome, Driver};
+use crate::lanes::Seat;
 
 /// What an effect came to.
 pub(super) enum Happened {
@@ -76,6 +77,7 @@ impl Driver {
                 .map_or(Access::ReadWrite, |branch| branch.access),
             isolation: self.isolation,
             batch_safe: self.batch_safe,
+            in_chunks: self.seat.as_ref().is_some_and(Seat::expects_failures),
             members: self
                 .asked()
                 .map(|member| self.member(member, shard))

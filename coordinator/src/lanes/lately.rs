@@ -52,6 +52,11 @@ impl Lately {
             Approach::Together
         }
     }
+
+    /// Whether members of the batch that begins now are likely to fail on its branches.
+    pub fn branches_fail(&self) -> bool {
+        self.at_branches.is_high()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +111,7 @@ mod tests {
                 lately.next_approach();
             }
             assert_eq!(lately.next_approach(), approach);
+            assert_eq!(lately.branches_fail(), side == Side::Branches);
             let after = batches(&mut lately, 40);
             assert_eq!(after.first(), Some(&approach));
             assert_eq!(after.last(), Some(&Approach::Together));

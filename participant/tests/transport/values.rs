@@ -67,6 +67,7 @@ pub fn prepare(shard: ShardTag, members: u8) -> Prepare {
         access: Access::ReadWrite,
         isolation: Isolation::RepeatableRead,
         batch_safe: true,
+        in_chunks: false,
         members: (0..members).map(member).collect(),
     }
 }

@@ -47,6 +47,7 @@ fn branch(gavel: &Embedded, batch: BatchId, account: i64, amount: i64) -> Prepar
         access: Access::ReadWrite,
         isolation: Isolation::ReadCommitted,
         batch_safe: true,
+        in_chunks: false,
         members: vec![Member {
             txid,
             request_hash: RequestHash([7; 32]),

@@ -27,6 +27,7 @@ impl From<Prepare> for wire::PrepareRequest {
             batch_safe: Some(prepare.batch_safe),
             sql_texts,
             members,
+            in_chunks: prepare.in_chunks,
         }
     }
 }
@@ -41,6 +42,7 @@ impl TryFrom<wire::PrepareRequest> for Prepare {
             access: access(request.access, "PrepareRequest.access")?,
             isolation: isolation(request.isolation, "PrepareRequest.isolation")?,
             batch_safe: required(request.batch_safe, "PrepareRequest.batch_safe")?,
+            in_chunks: request.in_chunks,
             members: members_from_wire(request.sql_texts, request.members)?,
         })
     }

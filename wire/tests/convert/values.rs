@@ -162,18 +162,21 @@ pub fn prepare() -> impl Strategy<Value = Prepare> {
         driver(),
         access(),
         isolation(),
-        any::<bool>(),
+        any::<[bool; 2]>(),
         vec(member(), 0..5),
     )
         .prop_map(
-            |(gid, incarnation, driver, access, isolation, batch_safe, members)| Prepare {
-                gid,
-                incarnation,
-                driver,
-                access,
-                isolation,
-                batch_safe,
-                members,
+            |(gid, incarnation, driver, access, isolation, [batch_safe, in_chunks], members)| {
+                Prepare {
+                    gid,
+                    incarnation,
+                    driver,
+                    access,
+                    isolation,
+                    batch_safe,
+                    in_chunks,
+                    members,
+                }
             },
         )
 }
