@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,8 @@ pub struct Machine {
     /// Median and 99th percentile of writing 8 KiB and `fdatasync`, in microseconds, where the
     /// servers keep their data.
     pub fdatasync_us: [u64; 2],
-    /// The load of the last minute before the measurement: above 1, others were at work.
-    pub load_before: Option<f64>,
+    /// How many cores were busy in the second before the measurement, with others' work.
+    pub busy_before: Option<f64>,
     /// Server settings, as the servers show them.
     pub settings: Vec<(String, String)>,
 }
@@ -60,7 +60,7 @@ pub fn describe(world: &World) -> anyhow::Result<Machine> {
         kernel: kernel(),
         postgres: text(server, "SHOW server_version")?,
         fdatasync_us: fdatasync_us(server.folder())?,
-        load_before: load_before(),
+        busy_before: busy_cores(),
         settings: settings?,
     })
 }
@@ -71,9 +71,29 @@ fn memory_gib() -> Option<f64> {
     Some((kib / 1024.0 / 1024.0 * 10.0).round() / 10.0)
 }
 
-fn load_before() -> Option<f64> {
-    let text = fs::read_to_string("/proc/loadavg").ok()?;
-    text.split_whitespace().next()?.parse().ok()
+/// How many cores are busy for a second. Not the load average, which remembers for minutes that
+/// this was compiled.
+fn busy_cores() -> Option<f64> {
+    let [idle_before, all_before] = processor_ticks()?;
+    std::thread::sleep(Duration::from_secs(1));
+    let [idle, all] = processor_ticks()?;
+    let elapsed = all - all_before;
+    let busy_share = (elapsed > 0.0).then(|| 1.0 - (idle - idle_before) / elapsed)?;
+    let cores = std::thread::available_parallelism().ok()?.get();
+    Some((busy_share * cores as f64 * 100.0).round() / 100.0)
+}
+
+/// Ticks in which all cores idled, and all of their ticks, since the machine started.
+fn processor_ticks() -> Option<[f64; 2]> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let all_cores = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<f64> = all_cores
+        .split_whitespace()
+        .map_while(|number| number.parse().ok())
+        .collect();
+    // user, nice, system, idle, iowait
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    Some([idle, ticks.iter().sum()])
 }
 
 /// The value behind `name:` in one of the kernel's files.

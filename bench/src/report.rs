@@ -179,7 +179,18 @@ impl Report {
         for (name, svg) in page.plots {
             fs::write(folder.join(name), svg)?;
         }
-        Ok(())
+        self.write_headline(&folder.join("../README.md"))
+    }
+
+    /// Puts the headline numbers where the README has a place for them, if there is one.
+    fn write_headline(&self, readme: &Path) -> anyhow::Result<()> {
+        let Ok(text) = fs::read_to_string(readme) else {
+            return Ok(());
+        };
+        match page::headline::put_into(&text, self) {
+            Some(text) => Ok(fs::write(readme, text)?),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What people read: tables on the terminal, and the page `benchmarks.md` with its plots, made of
 //! rows alone.
 
+pub mod headline;
 pub mod plot;
 pub mod steady;
 pub mod table;
@@ -26,6 +27,9 @@ pub struct Page {
     /// File names and their SVG.
     pub plots: Vec<(&'static str, String)>,
 }
+
+/// This many busy cores before a measurement are no background noise.
+const BUSY: f64 = 0.3;
 
 const RATE_PLOT: &str = "benchmarks-rate.svg";
 const P99_PLOT: &str = "benchmarks-p99.svg";
@@ -107,8 +111,8 @@ fn method(report: &Report) -> String {
 }
 
 fn busy(report: &Report) -> &'static str {
-    match report.machine.load_before {
-        Some(load) if load > 1.0 => {
+    match report.machine.busy_before {
+        Some(cores) if cores > BUSY => {
             "**Something else was at work on this machine before the measurement began: take these \
              numbers as a sketch, and repeat the run.**\n\n"
         }

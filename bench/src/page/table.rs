@@ -164,7 +164,7 @@ pub fn machine(machine: &Machine) -> String {
         "- {} cores ({}), {} GiB of memory, {}; everything on this one machine\n\
          - PostgreSQL {}, a server per shard\n\
          - write of 8 KiB and fdatasync: median {} µs, 99 % within {} µs\n\
-         - load before the measurement: {}\n\
+         - cores that others kept busy right before the measurement: {}\n\
          - {}",
         machine.cores,
         machine.cpu_model.clone().unwrap_or_else(unknown),
@@ -173,7 +173,7 @@ pub fn machine(machine: &Machine) -> String {
         machine.postgres,
         machine.fdatasync_us[0],
         machine.fdatasync_us[1],
-        number(machine.load_before, 2),
+        number(machine.busy_before, 2),
         settings.join(", "),
     )
 }

@@ -118,7 +118,8 @@ pub fn section(rows: &[Row]) -> String {
         return table;
     }
     format!(
-        "## Targets\n\nRates that Gavel aims at, as multiples of others in the same run.\n\n\
+        "## Targets\n\nRates that Gavel aims at, as multiples of others in the same run. What stands in the way of those that \
+         are not reached, and what was tried: [performance](performance.md).\n\n\
          | what | at least | |\n|:--|:--|:--|\n{table}\n"
     )
 }

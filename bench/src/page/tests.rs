@@ -42,7 +42,7 @@ pub fn machine() -> Machine {
         kernel: "linux".to_owned(),
         postgres: "15".to_owned(),
         fdatasync_us: [100, 200],
-        load_before: Some(0.1),
+        busy_before: Some(0.1),
         settings: vec![("fsync".to_owned(), "on".to_owned())],
     }
 }
@@ -132,7 +132,51 @@ fn every_target_is_measured_by_default() {
 #[test]
 fn a_busy_machine_is_told() {
     let mut busy = report(Vec::new());
-    busy.machine.load_before = Some(1.5);
+    busy.machine.busy_before = Some(1.5);
     let page = Page::of(&busy).unwrap();
     assert!(page.text().contains("Something else was at work"));
+}
+
+#[test]
+fn the_readme_gets_rates_ratios_and_the_machine() {
+    let report = report(vec![
+        row(Scenario::Uniform, Kind::Best, 32, 200.0),
+        row(Scenario::Uniform, Kind::Embedded, 32, 700.0),
+        row(Scenario::Hot, Kind::Fleet, 32, 900.0),
+    ]);
+    let readme = "before\n<!-- measured: written by `make bench` -->\nold\n\
+                  <!-- end of what was measured -->\nafter\n";
+    let text = headline::put_into(readme, &report).expect("there is a place");
+    assert!(
+        text.contains("| 32 | 200 | 700 (3.5 ×) | – | – |"),
+        "{text}"
+    );
+    assert!(
+        text.contains("2 cores") && text.contains("3 runs of 5 s"),
+        "{text}"
+    );
+    assert!(
+        text.starts_with("before\n") && text.ends_with("-->\nafter\n"),
+        "{text}"
+    );
+    assert!(!text.contains("old"), "{text}");
+    assert_eq!(headline::put_into(&text, &report), Some(text));
+    assert_eq!(headline::put_into("no place\n", &report), None);
+}
+
+/// What the README and the page show is what was measured last.
+#[test]
+fn readme_and_page_show_the_same_run() {
+    let read = |path: &str| {
+        let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let report: Report = serde_json::from_str(&read("docs/benchmarks.json")).expect("a report");
+    let readme = read("README.md");
+    assert_eq!(headline::put_into(&readme, &report).as_ref(), Some(&readme));
+    let page = Page::of(&report).expect("a page").text();
+    assert!(
+        read("docs/benchmarks.md").starts_with(&page),
+        "docs/benchmarks.md was not made of docs/benchmarks.json: run `make bench`"
+    );
 }

@@ -33,8 +33,8 @@ impl Batch {
     }
 
     /// With those whom home has left out. If a branch has left somebody out as well, home runs
-    /// again, and what it said of those who failed
-    /// there holds only for those who have seen nobody's work (R10). The others run again.
+    /// again, and what it said of those who failed there holds only for those who have seen
+    /// nobody's work (R10). The others run again.
     pub(super) fn with_left_out_at_home(&self, mut survivors: Survivors) -> Survivors {
         let home_runs_again = survivors.executed.len() < self.asked().count();
         let first = self.asked().next();

@@ -95,15 +95,12 @@ impl Batch {
                 Vote::Yes { reports, .. } | Vote::ReadOnly { reports } => reports,
                 Vote::No(_) | Vote::Unknown { .. } => return None,
             };
-            let executed = self.executed(reports).collect();
+            let executed: Vec<MemberIndex> = self.executed(reports).collect();
             let survivors = agreed.get_or_insert_with(|| Survivors {
-                executed,
+                executed: executed.clone(),
                 left_out: BTreeMap::new(),
             });
-            if !self
-                .executed(reports)
-                .eq(survivors.executed.iter().copied())
-            {
+            if survivors.executed != executed {
                 return None;
             }
             survivors.leave_out(self.asked().zip(reports));
