@@ -16,6 +16,8 @@ const CALLS: usize = 3_000;
 fn fleet() -> Fleet {
     Fleet::start_with(|mut options| {
         options.coordinators = 1;
+        // Where batches have one member, the last of the crowd waits for all others.
+        options.extra_config = "[limits]\nsubmit_timeout_ms = 60000\n".to_owned();
         options
     })
 }
