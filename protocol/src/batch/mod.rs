@@ -27,7 +27,8 @@
 //! Failure model: events may be late, doubled or from a shard that has no say; they change
 //! nothing. A vote or decision that contradicts itself is never acted on: it raises an alarm.
 //!
-//! `home_first` is for batches whose home works before the others, `votes` counts, `decision` follows home, `aftermath` finishes branches and tells members.
+//! `home_first` is for batches whose home works before the others, `votes` counts, `decision`
+//! follows home, `aftermath` finishes branches and tells members.
 
 mod aftermath;
 mod decision;
