@@ -274,7 +274,7 @@ impl Driver {
         self.at_home = match started {
             HeadStarted::Ready { left_out, .. } if !is_first && !left_out.is_empty() => {
                 tracing::warn!(batch = %self.batch, "home left out members that the branches run");
-                AtHome::Nothing
+                AtHome::Unclear
             }
             HeadStarted::Ready { left_out, results } => {
                 if !left_out.is_empty() {
@@ -285,7 +285,7 @@ impl Driver {
             }
             HeadStarted::Not { detail } => {
                 tracing::debug!(batch = %self.batch, "no head start: {detail}");
-                AtHome::Nothing
+                AtHome::Unclear
             }
         };
     }
@@ -312,7 +312,7 @@ impl Driver {
                 self.executed = members;
                 under_way.push(self.decide_in_session(results));
             }
-            AtHome::Done(_) | AtHome::Nothing => {
+            AtHome::Done(_) | AtHome::Unclear | AtHome::Nothing => {
                 under_way.push(self.decide(&members, failed));
                 self.executed = members;
             }
@@ -455,6 +455,8 @@ enum AtHome {
     Working,
     /// Everything, with these results; a session holds it open.
     Done(Vec<Vec<StatementResult>>),
+    /// Nothing that counts. Its answer may have been lost, and a session hold it open.
+    Unclear,
 }
 
 /// Effects that the machine may ask for again, with growing pauses.

@@ -275,7 +275,8 @@ pub fn is_committed(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Committed { .. })
 }
 
-async fn wait_until_ready(coordinator: &Coordinator) {
+/// Waits until a coordinator can commit.
+pub async fn wait_until_ready(coordinator: &Coordinator) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while let Some(why) = coordinator.not_ready().await {
         assert!(

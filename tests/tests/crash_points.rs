@@ -43,7 +43,14 @@ const fn after(role: Role, point: &'static str, dies: Role, at: &'static str) ->
 
 /// All of them; `home` is the participant that decides.
 fn cases(home: Role) -> impl Iterator<Item = Case> {
-    first_deaths(home).into_iter().chain(second_deaths(home))
+    let home_first = if home == HOME {
+        home_first_deaths()
+    } else {
+        // Nobody fails on a shard that only decides, so it is never first.
+        Vec::new()
+    };
+    let deaths = [first_deaths(home), home_first, second_deaths(home)];
+    deaths.into_iter().flatten()
 }
 
 /// S2 and S3 on the branch, S4 at home, S5 and S6 at the coordinator.
@@ -75,6 +82,14 @@ fn first_deaths(home: Role) -> Vec<Case> {
         case(COORDINATOR, "coordinator.record.sending@2"),
         case(COORDINATOR, "coordinator.record.answered@2"),
         case(COORDINATOR, "coordinator.interactive.entered@2"),
+    ]
+}
+
+/// Home has worked before the branches, and none of them has been asked.
+fn home_first_deaths() -> Vec<Case> {
+    vec![
+        case(HOME, "participant.head_start.first@2"),
+        case(COORDINATOR, "coordinator.head_start.first@2"),
     ]
 }
 

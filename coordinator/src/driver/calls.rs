@@ -135,6 +135,9 @@ impl Driver {
             crash_point!("coordinator.head_start.sending");
             let started = timeout(patience, participant.head_start(head_start)).await;
             crash_point!("coordinator.head_start.answered");
+            if first {
+                crash_point!("coordinator.head_start.first");
+            }
             happened(started.unwrap_or_else(|_| not("no answer in time")))
         })
     }

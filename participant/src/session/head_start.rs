@@ -48,6 +48,9 @@ impl Sessions {
         let batch_safe = decide.batch_safe;
         let (connection, worked) = work_ahead(shard, connection, decide, leave_out).await;
         crash_point!("participant.head_start.executed");
+        if leave_out {
+            crash_point!("participant.head_start.first");
+        }
         let (decide, ready) = worked.map(Worked::into_session).unzip();
         *session = Some(Session {
             open,

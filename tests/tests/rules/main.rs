@@ -1,10 +1,12 @@
 //! Rules of the design that only real servers can prove, one test each, for both placements of
 //! home.
 
+mod between;
 mod branches;
 mod connections;
 mod contention;
 mod decisions;
+mod head_starts;
 mod identity;
 mod replication;
 
