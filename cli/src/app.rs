@@ -65,7 +65,7 @@ async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Re
         Command::Coordinator(args) => service::coordinator(&config, args, output).await,
         Command::Participant(args) => service::participant(&config, args, output).await,
         Command::Audit => commands::audit::run(&config, output).await,
-        Command::Damage => commands::damage::run(&config, output).await,
+        Command::Damage(args) => commands::damage::run(&config, args, output).await,
         Command::Retention(RetentionCommand::Run) => {
             commands::retention::run(&config, output).await
         }

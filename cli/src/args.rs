@@ -77,8 +77,10 @@ pub enum Command {
     #[command(after_help = "Example:\n  gavel audit\n\nEnds with 6 if damage was found.")]
     Audit,
     /// List the damage that was found so far, by audits and by resolving
-    #[command(after_help = "Example:\n  gavel damage\n\nEnds with 6 if there is any.")]
-    Damage,
+    #[command(after_help = "Examples:\n  gavel damage\n  \
+        gavel damage acknowledge --shard alpha --id 1 --because 'ticket 4711: booked again'\n\n\
+        Ends with 6 if there is any that nobody has acknowledged.")]
+    Damage(DamageArgs),
     /// Start PostgreSQL servers, participants and a coordinator here, for trying things out
     #[command(
         after_help = "Examples:\n  gavel dev\n  gavel dev --shards 2 --data /tmp/bank --port 7500\n\n\
@@ -105,12 +107,52 @@ pub enum Command {
     Shard(ShardCommand),
 }
 
+/// What to do about damage.
+#[derive(Debug, Args)]
+pub struct DamageArgs {
+    /// Without one, all damage is listed.
+    #[command(subcommand)]
+    pub command: Option<DamageCommand>,
+}
+
+/// See [`DamageArgs`].
+#[derive(Debug, Subcommand)]
+pub enum DamageCommand {
+    /// Record that somebody has dealt with it; the record itself stays
+    #[command(
+        after_help = "Example:\n  gavel damage acknowledge --shard alpha --id 1 \
+        --because 'ticket 4711: booked again'\n\nRecorded with the database role that did it."
+    )]
+    Acknowledge {
+        /// The shard that recorded it
+        #[arg(long, value_name = "NAME")]
+        shard: ShardName,
+        /// Which record: `gavel damage` says
+        #[arg(long, value_name = "NUMBER")]
+        id: i64,
+        /// What was done about it
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        because: String,
+        /// Address for a role that may migrate [default: admin_url of the configuration]
+        #[arg(
+            long,
+            env = "GAVEL_ADMIN_URL",
+            hide_env_values = true,
+            value_name = "URL"
+        )]
+        admin_url: Option<String>,
+    },
+}
+
 /// How a service runs.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Address to listen on [default: coordinator.listen]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Address for metrics and health [default: metrics.listen]
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
     /// End when standard input ends: the parent process holds the other end
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
@@ -125,6 +167,9 @@ pub struct ParticipantArgs {
     /// Address to listen on [default: participant.listen, or where the shard's `participant` says]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Address for metrics and health [default: metrics.listen]
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
     /// End when standard input ends: the parent process holds the other end
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,

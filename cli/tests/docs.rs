@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use gavel_cli::config::{Config, parse};
+use gavel_participant::metrics::{Kind, Metric};
 use gavel_protocol::{AbortCode, Limits, RefusalCode};
 use serde_json::Value;
 
@@ -31,6 +32,9 @@ listen = "127.0.0.1:7411"
 [[principal]]
 name = "teller"
 token_file = "teller.token"
+
+[metrics]
+listen = "127.0.0.1:7490"
 
 [log]
 format = "text"
@@ -144,6 +148,39 @@ fn refusals_are_documented_as_what_they_are() {
         assert_eq!(again.contains(&row), code.is_retryable(), "{code}");
         assert_eq!(not_again.contains(&row), !code.is_retryable(), "{code}");
     }
+}
+
+#[test]
+fn every_metric_is_documented_as_it_is_and_no_other() {
+    let page = docs("metrics.md");
+    let of_coordinators = gavel_coordinator::metrics::METRICS;
+    let of_participants = gavel_participant::metrics::METRICS;
+    let all: Vec<&Metric> = of_coordinators.iter().chain(of_participants).collect();
+    for metric in &all {
+        let labels: Vec<String> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let row = format!(
+            "| `{}` | {kind} | {} | {} |",
+            metric.name,
+            labels.join(", "),
+            metric.help
+        );
+        assert!(page.contains(&row), "docs/metrics.md lacks: {row}");
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| `gavel_"));
+    assert_eq!(
+        rows.count(),
+        all.len(),
+        "docs/metrics.md has metrics that are none"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use gavel_participant::Directory;
@@ -23,6 +23,7 @@ use crate::clock;
 use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
 use crate::interactive::{Session, Sessions};
 use crate::lanes::Lanes;
+use crate::metrics::{self, Meters};
 use crate::presence::Presence;
 use crate::ticket::Ticket;
 use crate::verdict;
@@ -39,6 +40,7 @@ pub struct Inner {
     pub(crate) driver: DriverId,
     pub(crate) presence: Presence,
     pub(crate) lanes: Lanes,
+    pub(crate) meters: Meters,
     pub(crate) tasks: TaskTracker,
     sessions: Sessions,
     in_flight: Mutex<HashMap<Txid, Arc<Ticket>>>,
@@ -54,9 +56,10 @@ impl Coordinator {
         let driver = clock::mint_driver();
         let leave = CancellationToken::new();
         let presence = Presence::start(&directory, driver, &limits, &leave);
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             sessions: Sessions::default(),
             lanes: Lanes::default(),
+            meters: Meters::new(),
             in_flight: Mutex::default(),
             shards,
             directory,
@@ -66,7 +69,16 @@ impl Coordinator {
             tasks,
             stop,
             leave,
-        }))
+        });
+        tokio::spawn(metrics::keep_gauges(Arc::downgrade(&inner)));
+        Self(inner)
+    }
+
+    /// Shards that can take part in nothing now, and why.
+    pub fn unwell(&self) -> HashMap<ShardTag, String> {
+        let missing = self.0.presence.missing().into_iter();
+        let why = |tag| (tag, "its participant is out of sight".to_owned());
+        missing.map(why).collect()
     }
 
     /// Admits nothing more, and waits for what is under way, for `patience` at most. Whatever is
@@ -81,6 +93,16 @@ impl Coordinator {
 }
 
 impl Inner {
+    /// How many transactions are here.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.lock().len()
+    }
+
+    /// How many interactive transactions are open.
+    pub(crate) fn open_sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
     fn check_open(&self) -> Result<(), Refusal> {
         if self.stop.is_cancelled() {
             let message = "this coordinator is shutting down: use another one";
@@ -199,7 +221,8 @@ impl Engine for Coordinator {
         let limit = Duration::from_millis(self.0.limits.submit_timeout_ms);
         let patience = submission.timeout.map_or(limit, |asked| asked.min(limit));
         let (txid, ack) = (submission.txid, submission.ack);
-        match self.0.admit(submission) {
+        let since = Instant::now();
+        let answer = match self.0.admit(submission) {
             Ok(ticket) => {
                 let answer = ticket.wait(ack, patience).await;
                 self.0.forget_if_ended(&ticket);
@@ -210,7 +233,9 @@ impl Engine for Coordinator {
                 outcome: Outcome::Refused(refusal),
                 results: Vec::new(),
             },
-        }
+        };
+        self.0.meters.answered(&answer.outcome, since);
+        answer
     }
 
     async fn status(&self, txid: Txid, asker: Option<Principal>) -> Result<Status, Refusal> {
@@ -272,14 +297,17 @@ impl Engine for Coordinator {
 
     async fn commit(&self, txid: Txid, principal: &Principal, ack: Ack) -> Answer {
         let (inner, principal) = (self.0.clone(), principal.clone());
+        let since = Instant::now();
         let work = async move { inner.sessions.commit(&inner, txid, &principal, ack).await };
-        to_its_end(work).await.unwrap_or_else(|| Answer {
+        let answer = to_its_end(work).await.unwrap_or_else(|| Answer {
             txid,
             outcome: Outcome::InDoubt {
                 detail: engine_failed().message,
             },
             results: Vec::new(),
-        })
+        });
+        self.0.meters.answered(&answer.outcome, since);
+        answer
     }
 
     async fn rollback(&self, txid: Txid, principal: &Principal) -> Result<(), Refusal> {

@@ -8,6 +8,7 @@ mod calls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -56,6 +57,7 @@ pub struct Driver {
     executed: Vec<MemberIndex>,
     results: HashMap<ShardTag, Vec<Vec<StatementResult>>>,
     attempts: HashMap<Retry, u32>,
+    since: Since,
 }
 
 impl Driver {
@@ -100,6 +102,7 @@ impl Driver {
             executed: Vec::new(),
             results: HashMap::new(),
             attempts: HashMap::new(),
+            since: Since::now(),
             inner,
             tickets,
         })
@@ -120,6 +123,7 @@ impl Driver {
             let mut under_way = FuturesUnordered::new();
             let mut reruns = Vec::new();
             let approach = self.approach();
+            self.inner.meters.began(self.tickets.len(), approach);
             let (mut machine, mut effects) = Batch::start(self.spec(approach));
             if approach == Approach::Together {
                 under_way.push(self.head_start(false));
@@ -137,11 +141,8 @@ impl Driver {
                 };
                 let was_decided = machine.is_decided();
                 let next = machine.on(event);
-                if let Some(seat) = self.seat.as_ref()
-                    && machine.is_decided()
-                    && !was_decided
-                {
-                    seat.decided();
+                if machine.is_decided() && !was_decided {
+                    self.note_decided();
                 }
                 effects = self.settle_session(&machine, next).await;
             }
@@ -150,6 +151,22 @@ impl Driver {
         }
         .instrument(span)
         .await
+    }
+
+    fn note_decided(&mut self) {
+        if let Some(since) = self.since.deciding.take() {
+            self.inner.meters.decide.record(since.elapsed());
+        }
+        self.since.decided = Instant::now();
+        if let Some(seat) = &self.seat {
+            seat.decided();
+        }
+    }
+
+    fn note_applied(&self) {
+        let meters = &self.inner.meters;
+        meters.apply.record(self.since.decided.elapsed());
+        self.tickets.iter().for_each(|ticket| ticket.applied());
     }
 
     fn spec(&self, approach: Approach) -> BatchSpec {
@@ -235,7 +252,11 @@ impl Driver {
         match effect {
             Effect::WorkFirst => under_way.push(self.head_start(true)),
             Effect::Prepare(shard) => under_way.push(self.prepare(shard)),
-            Effect::Decide { members, failed } => self.decide_now(members, failed, under_way),
+            Effect::Decide { members, failed } => {
+                self.inner.meters.prepare.record(self.since.began.elapsed());
+                self.since.deciding = Some(Instant::now());
+                self.decide_now(members, failed, under_way);
+            }
             Effect::AskRegister => under_way.push(self.ask_register(pause)),
             Effect::Commit(shard) => under_way.push(self.finish(shard, FinishKind::Commit, pause)),
             Effect::Rollback(shard) => {
@@ -243,9 +264,12 @@ impl Driver {
             }
             Effect::RecordAborts(aborts) => under_way.push(self.record_aborts(aborts)),
             Effect::Answer(member, verdict) => self.answer(member, verdict),
-            Effect::Applied => self.tickets.iter().for_each(|ticket| ticket.applied()),
+            Effect::Applied => self.note_applied(),
             Effect::RunAgain(groups) => reruns.extend(groups),
-            Effect::Alarm(detail) => tracing::error!(batch = %self.batch, "ALARM: {detail}"),
+            Effect::Alarm(detail) => {
+                self.inner.meters.alarms.increment(1);
+                tracing::error!(batch = %self.batch, "ALARM: {detail}");
+            }
             Effect::Rest => {}
         }
     }
@@ -350,8 +374,12 @@ impl Driver {
             | Effect::Alarm(_)
             | Effect::Rest => return 0,
         };
+        let what = retry.name();
         let count = self.attempts.entry(retry).or_default();
         *count += 1;
+        if *count > 1 {
+            self.inner.meters.retried(what);
+        }
         *count - 1
     }
 
@@ -465,4 +493,32 @@ enum Retry {
     Register,
     Commit(ShardTag),
     Rollback(ShardTag),
+}
+
+impl Retry {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Commit(_) => "commit",
+            Self::Rollback(_) => "rollback",
+        }
+    }
+}
+
+/// When the phases of the batch began.
+struct Since {
+    began: Instant,
+    deciding: Option<Instant>,
+    decided: Instant,
+}
+
+impl Since {
+    fn now() -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            deciding: None,
+            decided: now,
+        }
+    }
 }

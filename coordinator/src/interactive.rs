@@ -29,6 +29,11 @@ use crate::engine::{Answer, InteractiveAnswer};
 pub struct Sessions(Mutex<HashMap<Txid, Arc<Session>>>);
 
 impl Sessions {
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Opens a session. Nothing happens on any shard until the first statement.
     pub fn begin(
         inner: &Arc<Inner>,

@@ -101,7 +101,29 @@ impl Seat {
     }
 }
 
+/// How much waits in lanes.
+#[derive(Default)]
+pub struct Depths {
+    /// Lanes with something to do.
+    pub lanes: usize,
+    /// Transactions that wait.
+    pub waiting: usize,
+    /// Those in the deepest lane.
+    pub deepest: usize,
+}
+
 impl Lanes {
+    /// How much waits now.
+    pub fn depths(&self) -> Depths {
+        let lanes = self.0.lock();
+        let depths = lanes.values().map(|track| track.lane.depth());
+        Depths {
+            lanes: lanes.len(),
+            waiting: depths.clone().sum(),
+            deepest: depths.max().unwrap_or(0),
+        }
+    }
+
     /// Puts an admitted transaction into its lane, and starts a batch if the lane is idle.
     pub fn submit(inner: &Arc<Inner>, ticket: Arc<Ticket>) -> Result<(), Refusal> {
         let key = LaneKey::of(&ticket.submission);
@@ -147,6 +169,9 @@ impl Lanes {
             if members.is_empty() {
                 lane.on_rest(turn);
                 continue;
+            }
+            for member in members.iter().filter(|member| !member.has_run()) {
+                inner.meters.queue.record(member.admitted.elapsed());
             }
             let seat = Seat {
                 inner: inner.clone(),
@@ -211,6 +236,7 @@ fn again(inner: &Inner, members: &[Arc<Ticket>], rerun: &Rerun) -> Vec<Arc<Ticke
             }
             may
         })
+        .inspect(|_| inner.meters.retried("run"))
         .cloned()
         .collect()
 }

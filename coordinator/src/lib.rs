@@ -19,6 +19,7 @@ mod driver;
 pub mod engine;
 mod interactive;
 mod lanes;
+pub mod metrics;
 mod presence;
 mod ticket;
 mod verdict;

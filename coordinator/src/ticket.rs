@@ -1,7 +1,7 @@
 //! A transaction inside this coordinator: what it is, how far it has come, and who waits for it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gavel_protocol::{Ack, Outcome, Refusal, RefusalCode, RequestHash};
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ pub struct Ticket {
     pub request_hash: RequestHash,
     /// How much of a message it takes, about: its statements and parameters.
     pub bytes: usize,
+    /// When it was admitted.
+    pub admitted: Instant,
     progress: watch::Sender<Progress>,
     runs: AtomicU32,
 }
@@ -52,6 +54,7 @@ impl Ticket {
             bytes,
             submission,
             request_hash,
+            admitted: Instant::now(),
             progress,
             runs: AtomicU32::new(0),
         }
@@ -81,6 +84,11 @@ impl Ticket {
             }
             running
         })
+    }
+
+    /// Whether it has run before, and waits again.
+    pub fn has_run(&self) -> bool {
+        self.runs.load(Ordering::Relaxed) > 0
     }
 
     /// The outcome is durable.

@@ -1,5 +1,6 @@
 //! The handle on a running deployment.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::child::{Plan, Slot};
 use crate::folder::{Folder, write_secret};
 use crate::probe::Readiness;
-use crate::state::State;
+use crate::state::{ShardState, State, coordinator_name, participant_name};
 use crate::supervisor::Supervisor;
 use crate::{Error, Options, Role, Shard, config_file, leftover, shards};
 
@@ -33,6 +34,7 @@ pub struct Dev {
     shards: Vec<Shard>,
     cluster: Cluster,
     folder: Folder,
+    metrics_ports: BTreeMap<String, u16>,
 }
 
 impl Dev {
@@ -82,11 +84,11 @@ impl Dev {
         let participants = slots(&state.shards, |index, shard| {
             env(
                 Role::Participant(index),
-                participant(&folder, options, shard),
+                participant(&folder, options, &state, shard),
             )
         });
         let coordinators = slots(ports, |index, port| {
-            let plan = coordinator(&folder, options, ports, *port);
+            let plan = coordinator(&folder, options, &state, (index, *port));
             env(Role::Coordinator(index), plan)
         });
         Ok(Self {
@@ -96,6 +98,7 @@ impl Dev {
             shards,
             cluster,
             folder,
+            metrics_ports: state.metrics_ports,
         })
     }
 
@@ -139,6 +142,18 @@ impl Dev {
     #[must_use]
     pub fn coordinator_urls(&self) -> Vec<String> {
         self.coordinators.iter().map(|slot| url(slot)).collect()
+    }
+
+    /// Where each process serves its metrics and its health, by the process' name.
+    #[must_use]
+    pub fn metrics_urls(&self) -> BTreeMap<String, String> {
+        let slots = self.slots().map(|slot| slot.name().to_owned());
+        slots
+            .map(|name| {
+                let port = self.metrics_ports[&name];
+                (name, format!("http://127.0.0.1:{port}"))
+            })
+            .collect()
     }
 
     /// The data folder.
@@ -326,7 +341,7 @@ fn url(slot: &Slot) -> String {
     format!("http://127.0.0.1:{}", slot.port())
 }
 
-fn participant(folder: &Folder, options: &Options, shard: &crate::state::ShardState) -> Plan {
+fn participant(folder: &Folder, options: &Options, state: &State, shard: &ShardState) -> Plan {
     let args = ["participant", "--shard", &shard.name].map(str::to_owned);
     Plan {
         port_hint: "",
@@ -334,27 +349,39 @@ fn participant(folder: &Folder, options: &Options, shard: &crate::state::ShardSt
         ..plan(
             folder,
             options,
-            format!("participant-{}", shard.name),
+            state,
+            participant_name(&shard.name),
             shard.participant_port,
             &args,
         )
     }
 }
 
-fn coordinator(folder: &Folder, options: &Options, ports: &[u16], port: u16) -> Plan {
-    let name = match ports.iter().position(|each| *each == port) {
-        Some(index) if ports.len() > 1 => format!("coordinator-{}", index + 1),
-        _ => "coordinator".to_owned(),
-    };
+fn coordinator(
+    folder: &Folder,
+    options: &Options,
+    state: &State,
+    (index, port): (usize, u16),
+) -> Plan {
     let listen = format!("127.0.0.1:{port}");
     let args = ["coordinator", "--listen", &listen].map(str::to_owned);
-    plan(folder, options, name, port, &args)
+    let name = coordinator_name(index);
+    plan(folder, options, state, name, port, &args)
 }
 
-fn plan(folder: &Folder, options: &Options, name: String, port: u16, args: &[String]) -> Plan {
+fn plan(
+    folder: &Folder,
+    options: &Options,
+    state: &State,
+    name: String,
+    port: u16,
+    args: &[String],
+) -> Plan {
+    let metrics_port = state.metrics_ports[&name];
     let config = folder.config().to_string_lossy().into_owned();
     let mut all = vec!["--config".to_owned(), config];
     all.extend_from_slice(args);
+    all.push(format!("--metrics-listen=127.0.0.1:{metrics_port}"));
     all.push("--exit-with-stdin".to_owned());
     Plan {
         log: folder.log(&name),

@@ -1,5 +1,6 @@
 //! What is settled once per folder: names, tags, ports and passwords.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 
@@ -23,6 +24,9 @@ const DECISIONS: &str = "decisions";
 pub(crate) struct State {
     pub(crate) shards: Vec<ShardState>,
     pub(crate) coordinator_ports: Vec<u16>,
+    /// Where each process serves its metrics, by its name.
+    #[serde(default)]
+    pub(crate) metrics_ports: BTreeMap<String, u16>,
 }
 
 /// One shard's settled facts.
@@ -84,6 +88,21 @@ impl State {
         if let Some(port) = options.port {
             self.coordinator_ports[0] = port;
         }
+        self.add_metrics_ports()
+    }
+
+    fn add_metrics_ports(&mut self) -> Result<(), Error> {
+        let participants = self
+            .shards
+            .iter()
+            .map(|shard| participant_name(&shard.name));
+        let coordinators = (0..self.coordinator_ports.len()).map(coordinator_name);
+        for name in participants.chain(coordinators).collect::<Vec<_>>() {
+            if !self.metrics_ports.contains_key(&name) {
+                let port = self.free_port()?;
+                self.metrics_ports.insert(name, port);
+            }
+        }
         Ok(())
     }
 
@@ -114,11 +133,25 @@ impl State {
             let participants = self.shards.iter().map(|shard| shard.participant_port);
             if !participants
                 .chain(self.coordinator_ports.iter().copied())
+                .chain(self.metrics_ports.values().copied())
                 .any(|p| p == port)
             {
                 return Ok(port);
             }
         }
+    }
+}
+
+/// What the process of a shard's participant is called.
+pub(crate) fn participant_name(shard: &str) -> String {
+    format!("participant-{shard}")
+}
+
+/// What the process of a coordinator is called.
+pub(crate) fn coordinator_name(index: usize) -> String {
+    match index {
+        0 => "coordinator".to_owned(),
+        _ => format!("coordinator-{}", index + 1),
     }
 }
 

@@ -108,6 +108,11 @@ impl Drivers {
         self.0.book.lock().notes.remove(gid);
     }
 
+    /// How many drivers attend.
+    pub(crate) fn attending(&self) -> usize {
+        self.0.book.lock().attending.len()
+    }
+
     /// What is known of the driver of `gid`.
     pub fn driver_of(&self, gid: &Gid) -> DriverSeen {
         let book = self.0.book.lock();

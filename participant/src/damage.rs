@@ -57,6 +57,8 @@ async fn insert(pool: &ServicePool, damage: &Damage) -> Result<bool, ServiceErro
 /// Damage as it is recorded in `gavel.damage`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedDamage {
+    /// Names the record on its shard.
+    pub id: i64,
     /// The batch, as PostgreSQL writes it.
     pub batch: String,
     /// The branch, if its full name is known.
@@ -67,6 +69,19 @@ pub struct RecordedDamage {
     pub detail: String,
     /// When it was found first, by the database's clock.
     pub seen_at: String,
+    /// Who has dealt with it, if anybody has.
+    pub acknowledged: Option<Acknowledged>,
+}
+
+/// Somebody has dealt with damage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// When, by the database's clock.
+    pub at: String,
+    /// The database role.
+    pub by: String,
+    /// What was done about it.
+    pub because: String,
 }
 
 /// All damage that is recorded on the shard behind `pool`, oldest first.
@@ -78,7 +93,9 @@ pub async fn list(pool: &ServicePool) -> Result<Vec<RecordedDamage>, ServiceErro
         .session()
         .await?
         .query(
-            "SELECT batch::text, gid, kind, detail, seen_at::text FROM gavel.list_damage()",
+            "SELECT batch::text, gid, kind, detail, seen_at::text, id, acknowledged_at::text, \
+                    acknowledged_by, acknowledged_because \
+             FROM gavel.list_damage()",
             &[],
         )
         .await?;
@@ -88,6 +105,12 @@ pub async fn list(pool: &ServicePool) -> Result<Vec<RecordedDamage>, ServiceErro
         kind: row.get(2),
         detail: row.get(3),
         seen_at: row.get(4),
+        id: row.get(5),
+        acknowledged: row.get::<_, Option<String>>(6).map(|at| Acknowledged {
+            at,
+            by: row.get(7),
+            because: row.get(8),
+        }),
     });
     Ok(damage.collect())
 }

@@ -15,6 +15,7 @@ mod decide;
 mod failure;
 mod finish;
 pub mod local;
+pub mod metrics;
 pub mod pg;
 mod prepare;
 pub mod remote;
@@ -28,6 +29,7 @@ mod session;
 pub mod shard;
 pub mod start_check;
 pub mod status;
+mod watch;
 mod work;
 
 pub use api::{Attendance, Directory, Participant, Unavailable};

@@ -1,7 +1,7 @@
 //! A participant in this process.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use gavel_protocol::message::{
@@ -26,7 +26,8 @@ use crate::service_pool::{ServiceError, ServicePool, ServicePoolConfig};
 use crate::session::Sessions;
 use crate::shard::{Shard, Slots};
 use crate::start_check::{self, Expected, StartError};
-use crate::{decide, finish, prepare, resolve, rows, status};
+use crate::watch::WatchTask;
+use crate::{decide, finish, metrics, prepare, resolve, rows, status, watch};
 
 /// What a participant must know about its shard.
 #[derive(Clone)]
@@ -91,6 +92,7 @@ struct Running {
     _scan: ScannerTask,
     _retention: RetentionTask,
     _audit: AuditTask,
+    _watch: WatchTask,
     sweep: tokio::task::JoinHandle<()>,
 }
 
@@ -166,6 +168,7 @@ impl LocalParticipant {
             identity: checked.identity,
             pool: pool.clone(),
             drivers: drivers.clone(),
+            meters: shard.meters.clone(),
             slots,
             finisher: Arc::new(ReservedFinisher(shard.clone())),
         });
@@ -188,8 +191,18 @@ impl LocalParticipant {
         }
         let running = Running {
             _scan: inner.scanner.start(directory.clone()),
-            _retention: retention::start(inner.pool.clone(), inner.shard.tag(), directory.clone()),
-            _audit: background::start(inner.pool.clone(), inner.shard.tag(), directory),
+            _retention: retention::start(&inner.shard, inner.pool.clone(), directory.clone()),
+            _audit: background::start(
+                inner.pool.clone(),
+                inner.shard.tag(),
+                inner.shard.meters.clone(),
+                directory,
+            ),
+            _watch: watch::start(
+                inner.shard.clone(),
+                inner.pool.clone(),
+                inner.drivers.clone(),
+            ),
             sweep: tokio::spawn(sweep(
                 inner.sessions.clone(),
                 inner.drivers.clone(),
@@ -204,6 +217,17 @@ impl LocalParticipant {
     pub fn stop(&self) {
         self.0.drivers.stop();
         *self.0.background.lock() = Background::Stopped;
+    }
+
+    /// Why nothing can be done here, if that is so: the database is asked.
+    pub async fn not_ready(&self) -> Option<String> {
+        if matches!(*self.0.background.lock(), Background::Stopped) {
+            return Some("shutting down".to_owned());
+        }
+        watch::ask(&self.0.pool, &self.0.shard.meters)
+            .await
+            .err()
+            .map(|error| error.detail())
     }
 
     /// The service connections, for retention and audit.
@@ -226,6 +250,28 @@ impl LocalParticipant {
     ) -> Option<T> {
         tokio::spawn(work).await.ok()
     }
+}
+
+impl Inner {
+    fn meter_decide(&self, since: Instant, decided: &Decided) {
+        let meter = &self.shard.meters.decide;
+        meter.took(since);
+        meter.count(metrics::decided(decided));
+    }
+}
+
+async fn prepare(shard: &Shard, drivers: &Drivers, message: &Prepare) -> PrepareAnswer {
+    if message.access != Access::ReadWrite {
+        return prepare::prepare(shard, message).await;
+    }
+    if let Err(refusal) = drivers.begin(message.gid.clone(), message.driver) {
+        return prepare::no_vote(NoVote::Refused(refusal));
+    }
+    let answer = prepare::prepare(shard, message).await;
+    if matches!(answer.vote, Vote::No(_)) {
+        drivers.forget(&message.gid);
+    }
+    answer
 }
 
 /// Ends interactive branches that nobody will continue.
@@ -254,17 +300,10 @@ impl Participant for LocalParticipant {
     async fn prepare(&self, message: Prepare) -> PrepareAnswer {
         let (shard, drivers) = (self.0.shard.clone(), self.0.drivers.clone());
         let work = async move {
-            let writes = message.access == Access::ReadWrite;
-            if !writes {
-                return prepare::prepare(&shard, &message).await;
-            }
-            if let Err(refusal) = drivers.begin(message.gid.clone(), message.driver) {
-                return prepare::no_vote(NoVote::Refused(refusal));
-            }
-            let answer = prepare::prepare(&shard, &message).await;
-            if matches!(answer.vote, Vote::No(_)) {
-                drivers.forget(&message.gid);
-            }
+            let since = Instant::now();
+            let answer = prepare(&shard, &drivers, &message).await;
+            shard.meters.prepare.took(since);
+            shard.meters.prepare.count(metrics::vote(&answer.vote));
             answer
         };
         self.to_its_end(work)
@@ -283,7 +322,10 @@ impl Participant for LocalParticipant {
             // Its head start holds the rows that this is about to write.
             inner.sessions.end_head_start(message.batch).await;
             inner.drivers.forget(&inner.shard.home_gid(message.batch));
-            decide::decide(&inner.shard, &message).await
+            let since = Instant::now();
+            let answer = decide::decide(&inner.shard, &message).await;
+            inner.meter_decide(since, &answer.decided);
+            answer
         };
         self.to_its_end(work).await.unwrap_or_else(|| DecideAnswer {
             decided: Decided::Unknown {
@@ -302,7 +344,11 @@ impl Participant for LocalParticipant {
                     detail: refusal.message,
                 };
             }
+            let since = Instant::now();
             let started = inner.sessions.head_start(&inner.shard, message).await;
+            let meter = &inner.shard.meters.head_start;
+            meter.took(since);
+            meter.count(metrics::started(&started));
             if !matches!(started, HeadStarted::Ready { .. }) {
                 inner.drivers.forget(&gid);
             }
@@ -317,8 +363,12 @@ impl Participant for LocalParticipant {
         let (shard, drivers) = (self.0.shard.clone(), self.0.drivers.clone());
         let count = branches.len();
         let work = async move {
+            let since = Instant::now();
             let finished = finish::finish(&shard, &branches).await;
+            let meter = &shard.meters.finish;
+            meter.took(since);
             for (branch, finished) in branches.iter().zip(&finished) {
+                meter.count(metrics::finished(finished, branch.kind));
                 match (finished, branch.kind) {
                     (Finished::Done, FinishKind::Commit) => drivers.forget(&branch.gid),
                     (Finished::Done, FinishKind::Rollback) => drivers.end(&branch.gid),
@@ -418,7 +468,9 @@ impl Participant for LocalParticipant {
     async fn session_commit(&self, batch: BatchId) -> Decided {
         let inner = self.0.clone();
         let work = async move {
+            let since = Instant::now();
             let decided = inner.sessions.commit(&inner.shard, batch).await;
+            inner.meter_decide(since, &decided);
             inner.drivers.forget(&inner.shard.home_gid(batch));
             decided
         };

@@ -29,6 +29,7 @@ use crate::api::{Directory, Unavailable};
 use crate::crash_point;
 use crate::rows;
 use crate::service_pool::{ServiceError, ServicePool};
+use crate::shard::Shard;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -112,12 +113,17 @@ impl Drop for RetentionTask {
 }
 
 /// Runs a cycle now and a few times a day.
-pub fn start(pool: ServicePool, tag: ShardTag, directory: Directory) -> RetentionTask {
+pub(crate) fn start(shard: &Shard, pool: ServicePool, directory: Directory) -> RetentionTask {
+    let (tag, meters) = (shard.tag(), shard.meters.clone());
     RetentionTask(tokio::spawn(async move {
         loop {
             let pause = match cycle(&pool, tag, &directory).await {
                 Ok(report) if report.waits_for.is_none() => {
                     tracing::debug!(?report, "retention");
+                    meters.retention_succeeded.now();
+                    meters.retention_partitions.increment(u64::from(
+                        report.branch_partitions_dropped + report.decision_partitions_dropped,
+                    ));
                     CYCLE_EVERY
                 }
                 Ok(report) => {

@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 
 use crate::api::{Directory, Unavailable};
 use crate::attendance::Drivers;
+use crate::metrics::Meters;
 use crate::service_pool::{ServiceError, ServicePool};
 use crate::shard::Slots;
 
@@ -49,6 +50,8 @@ pub struct ScannerParts {
     pub pool: ServicePool,
     /// Which drivers attend.
     pub drivers: Drivers,
+    /// What is measured.
+    pub meters: Meters,
     /// Told how many branches each home has prepared here (R12).
     pub slots: Slots,
     /// Finishes branches.
@@ -221,7 +224,11 @@ impl Inner {
             kind,
         };
         let finished = self.finish(vec![finish]).await.pop();
-        tracing::info!(%gid, cause = "an operator asked", action = ?kind, ?finished, "resolved");
+        let cause = "an operator asked";
+        tracing::info!(%gid, cause, action = ?kind, ?finished, "resolved");
+        if matches!(finished, Some(Finished::Done)) {
+            self.parts.meters.resolved(cause, kind);
+        }
         finished.expect("one answer per branch")
     }
 }

@@ -36,6 +36,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, CancelToken, Config, NoTls, Row, Statement};
 
+use crate::pg::pool::PoolStatus;
+
 /// Time on top of the server's own `statement_timeout` before a statement is cancelled.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
@@ -162,6 +164,11 @@ impl ServicePool {
     /// The limits that the pool was made with.
     pub fn limits(&self) -> &Limits {
         &self.pool.manager().limits
+    }
+
+    /// How it stands.
+    pub(crate) fn status(&self) -> PoolStatus {
+        PoolStatus::of(&self.pool.status())
     }
 
     /// Closes every idle session, and the others when they come back.

@@ -8,6 +8,7 @@ use gavel_protocol::{BatchId, Gid, Incarnation, Limits, Refusal, RefusalCode, Sh
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use crate::metrics::Meters;
 use crate::pg::pool::Pool;
 use crate::pg::{ConnectError, Target};
 
@@ -21,6 +22,8 @@ pub struct Shard {
     pub identity: ShardIdentity,
     /// The limits.
     pub limits: Limits,
+    /// What is measured.
+    pub meters: Meters,
     /// For branch work.
     pub work: Pool,
     /// For deciding at home.
@@ -56,10 +59,23 @@ impl Shard {
                     .decide_connections
                     .saturating_sub(CONNECTIONS_KEPT_TO_DECIDE),
             )),
+            meters: Meters::new(identity.name.as_str()),
             identity,
             limits: limits.clone(),
             slots,
         })
+    }
+
+    /// Sets the gauges of the connections.
+    pub(crate) fn meter_pools(&self) {
+        for (name, pool) in [
+            ("work", &self.work),
+            ("decide", &self.decide),
+            ("finish", &self.finish),
+            ("interactive", &self.interactive),
+        ] {
+            self.meters.pool(name, pool.status());
+        }
     }
 
     /// The shard's number.

@@ -5,6 +5,7 @@ mod recovery_support;
 use std::time::{Duration, Instant};
 
 use gavel_participant::audit::{AuditReport, audit, background, record};
+use gavel_participant::metrics::Meters;
 use gavel_protocol::recovery::DamageKind;
 use gavel_protocol::{BatchId, ShardTag};
 use recovery_support::{World, batch};
@@ -106,7 +107,7 @@ async fn r16_damage_is_found_without_being_asked_for() {
     let (peers, directory) = world.peers().await;
     let _auditors = [NORTH, SOUTH].map(|tag| {
         let pool = peers[&tag].service_pool().clone();
-        background::start(pool, tag, directory.clone())
+        background::start(pool, tag, Meters::new("a_shard"), directory.clone())
     });
     let (lost, undecided) = (batch(), batch());
     for each in [lost, undecided] {

@@ -1,16 +1,49 @@
 //! `gavel damage`: the damage that resolvers and auditors have recorded (R16).
 
-use gavel_participant::damage::{self, RecordedDamage};
+use anyhow::bail;
+use gavel_participant::damage::{self, Acknowledged, RecordedDamage};
 use serde_json::{Value, json};
 
 use super::check::with_causes;
 use super::everybody::Everybody;
+use super::shard::{as_admin, named};
+use crate::args::{DamageArgs, DamageCommand};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::output::Output;
 
+/// Lists damage, or acknowledges it.
+pub(crate) async fn run(
+    config: &Config,
+    args: &DamageArgs,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    match &args.command {
+        None => list(config, output).await,
+        Some(DamageCommand::Acknowledge {
+            shard,
+            id,
+            because,
+            admin_url,
+        }) => {
+            let sql = "SELECT gavel.acknowledge_damage($1, $2)";
+            let shard = named(config, shard)?;
+            let known: bool = as_admin(shard, admin_url.as_deref(), sql, &[id, because]).await?;
+            let name = &shard.name;
+            if !known {
+                bail!("{name} has no damage with id {id}: `gavel damage` lists what it has");
+            }
+            output.result(
+                format!("{name}: damage {id} is acknowledged"),
+                &json!({"shard": name.as_str(), "acknowledged": id}),
+            );
+            Ok(Exit::Ok)
+        }
+    }
+}
+
 /// Lists what every shard has recorded. Nothing is compared anew: that is `gavel audit`.
-pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit> {
+async fn list(config: &Config, output: Output) -> anyhow::Result<Exit> {
     let everybody = Everybody::open(config).await;
     let (mut lines, mut documents) = (Vec::new(), Vec::new());
     let (mut failed, mut broken) = (false, false);
@@ -23,7 +56,7 @@ pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit>
         let name = shard.name.as_str();
         match damage::list(participant.service_pool()).await {
             Ok(found) => {
-                broken |= !found.is_empty();
+                broken |= found.iter().any(|each| each.acknowledged.is_none());
                 lines.extend(found.iter().map(|each| text(name, each)));
                 let found: Vec<Value> = found.iter().map(as_json).collect();
                 documents.push(json!({"shard": name, "damage": found}));
@@ -40,7 +73,7 @@ pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit>
         (false, true) => Exit::Failure,
         (false, false) => Exit::Ok,
     };
-    if exit == Exit::Ok {
+    if lines.is_empty() {
         lines.push("no damage is recorded".to_owned());
     }
     output.result(lines.join("\n"), &json!({"shards": documents}));
@@ -49,17 +82,31 @@ pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit>
 
 fn text(shard: &str, damage: &RecordedDamage) -> String {
     let RecordedDamage {
+        id,
         batch,
         gid: _,
         kind,
         detail,
         seen_at,
+        acknowledged,
     } = damage;
-    format!("DAMAGE {kind} on {shard}, batch {batch}, found {seen_at}: {detail}")
+    let what = format!("{kind} on {shard}, id {id}, batch {batch}, found {seen_at}: {detail}");
+    match acknowledged {
+        None => format!("DAMAGE {what}"),
+        Some(Acknowledged { at, by, because }) => {
+            format!("damage {what}; acknowledged {at} by {by}: {because}")
+        }
+    }
 }
 
 fn as_json(damage: &RecordedDamage) -> Value {
+    let acknowledged = damage.acknowledged.as_ref().map(|each| {
+        let Acknowledged { at, by, because } = each;
+        json!({"at": at, "by": by, "because": because})
+    });
     json!({
+        "id": damage.id,
+        "acknowledged": acknowledged,
         "batch": damage.batch,
         "gid": damage.gid,
         "kind": damage.kind,

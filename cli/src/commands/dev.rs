@@ -63,6 +63,9 @@ fn welcome(dev: &Dev, args: &DevArgs) -> String {
         let what = format!("shard {}", shard.name);
         line(&mut text, &what, &format!("psql '{}'", shard.database_url));
     }
+    for (process, url) in dev.metrics_urls() {
+        line(&mut text, "metrics", &format!("{url}/metrics of {process}"));
+    }
     line(
         &mut text,
         "configuration",
@@ -122,6 +125,7 @@ fn describe(dev: &Dev) -> Value {
     json!({
         "coordinators": dev.coordinator_urls(),
         "shards": shards,
+        "metrics": dev.metrics_urls(),
         "config": dev.config_path(),
         "curl": curl(dev).trim(),
     })

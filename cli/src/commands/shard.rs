@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use gavel_protocol::ShardName;
 use serde_json::json;
 use tokio_postgres::NoTls;
+use tokio_postgres::types::{FromSql, ToSql};
 
 use crate::config::{Config, ShardConfig};
 use crate::exit::Exit;
@@ -35,12 +36,8 @@ pub(crate) async fn new_incarnation(
     output: Output,
 ) -> anyhow::Result<Exit> {
     let shard = named(config, name)?;
-    let Some(url) = admin_url.or(shard.admin_url.as_ref().map(|url| url.expose())) else {
-        bail!(
-            "shard `{name}` has no admin_url: add it to its [[shard]] table, or give --admin-url"
-        );
-    };
-    let incarnation = begin(url).await?;
+    let sql = "SELECT gavel.new_incarnation()";
+    let incarnation: i64 = as_admin(shard, admin_url, sql, &[]).await?;
     output.result(
         format!(
             "{name}: incarnation {incarnation} begins; restart its participant and the coordinators"
@@ -50,15 +47,28 @@ pub(crate) async fn new_incarnation(
     Ok(Exit::Ok)
 }
 
-async fn begin(url: &str) -> anyhow::Result<i64> {
+/// The answer to an operator's function of the shard's schema, called with the rights of its owner:
+/// `admin_url`, or the one that the configuration has.
+pub(crate) async fn as_admin<T: for<'a> FromSql<'a>>(
+    shard: &ShardConfig,
+    admin_url: Option<&str>,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> anyhow::Result<T> {
+    let Some(url) = admin_url.or(shard.admin_url.as_ref().map(|url| url.expose())) else {
+        let name = &shard.name;
+        bail!(
+            "shard `{name}` has no admin_url: add it to its [[shard]] table, or give --admin-url"
+        );
+    };
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
         .context("cannot connect to the database")?;
     let connection = tokio::spawn(connection);
     let row = client
-        .query_one("SELECT gavel.new_incarnation()", &[])
+        .query_one(sql, params)
         .await
-        .context("the database refused a new incarnation")?;
+        .context("the database refused")?;
     drop(client);
     // Closing is the server's business once the answer is here.
     let _ended = connection.await;

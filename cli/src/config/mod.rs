@@ -52,6 +52,9 @@ pub struct Config {
     /// Every limit.
     #[serde(default)]
     pub limits: Limits,
+    /// Metrics and health.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
@@ -112,6 +115,14 @@ pub struct PrincipalConfig {
     /// What they may do.
     #[serde(default = "client")]
     pub role: Role,
+}
+
+/// Metrics for Prometheus, and health, on a listener of their own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Where they are served; nowhere without it.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Logging, to standard error.

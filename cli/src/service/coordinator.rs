@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gavel_coordinator::Coordinator;
 use gavel_coordinator::api::{self, Authenticator};
+use gavel_coordinator::{Coordinator, Engine as _};
 use gavel_participant::Directory;
 use serde_json::json;
 
 use super::network::listen;
+use super::observe::{self, Health, Observed, Wellbeing};
 use super::stop::exit_with_stdin;
 use super::{directory, stop_signal};
 use crate::args::ServeArgs;
@@ -21,8 +22,9 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
     if args.exit_with_stdin {
         exit_with_stdin();
     }
+    let observed = observe::install(config, args.metrics_listen).await?;
     let participants = directory::remotes(config, |_| true)?;
-    serve(config, args, Directory::new(participants), output).await
+    serve(config, args, Directory::new(participants), observed, output).await
 }
 
 /// Serves the coordinator over `directory`.
@@ -30,6 +32,7 @@ pub(super) async fn serve(
     config: &Config,
     args: &ServeArgs,
     directory: Directory,
+    observed: Option<Observed>,
     output: Output,
 ) -> anyhow::Result<Exit> {
     let authenticator = Authenticator::from_files(&config.token_sources())?;
@@ -37,6 +40,9 @@ pub(super) async fn serve(
     let listener = listen(config, address, authenticator.has_tokens()).await?;
     let address = listener.local_addr()?;
     let coordinator = Coordinator::start(config.shard_map(), directory, config.limits.clone());
+    if let Some(observed) = observed {
+        observed.serve(health_of(&coordinator))?;
+    }
     let router = api::router(Arc::new(coordinator.clone()), authenticator, &config.limits);
     output.result(
         format!("coordinator on http://{address}"),
@@ -52,4 +58,20 @@ pub(super) async fn serve(
     };
     api::serve(listener, router, shutdown).await?;
     Ok(Exit::Ok)
+}
+
+fn health_of(coordinator: &Coordinator) -> Health {
+    let coordinator = coordinator.clone();
+    Arc::new(move || {
+        let coordinator = coordinator.clone();
+        Box::pin(async move {
+            let unwell = coordinator.unwell();
+            let shards = coordinator.shards().iter();
+            let shards = shards.map(|(tag, name)| (name.to_string(), unwell.get(&tag).cloned()));
+            Wellbeing {
+                not_ready: coordinator.not_ready().await,
+                shards: shards.collect(),
+            }
+        })
+    })
 }

@@ -9,6 +9,7 @@ mod coordinator;
 mod directory;
 mod late;
 mod network;
+mod observe;
 mod open;
 mod participant;
 mod serve;

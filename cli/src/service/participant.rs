@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use gavel_participant::serve::ParticipantServer;
 use gavel_participant::{Directory, LocalParticipant, Participant};
+use gavel_protocol::ShardName;
 use serde_json::json;
 
 use super::network::{listen, participant_address};
+use super::observe::{self, Health, Wellbeing};
 use super::open::open;
 use super::stop::exit_with_stdin;
 use super::{directory, stop_signal};
@@ -30,6 +32,7 @@ pub(crate) async fn run(
     }
     let shard = named(config, &args.shard)?;
     let address = participant_address(config, shard, args.listen)?;
+    let observed = observe::install(config, args.metrics_listen).await?;
     let peers = directory::remotes(config, |other| other.tag != shard.tag)?;
     let mut stop = std::pin::pin!(stop_signal());
     let participant = tokio::select! {
@@ -41,6 +44,9 @@ pub(crate) async fn run(
     let myself: Arc<dyn Participant> = Arc::new(participant.clone());
     let everybody = Directory::new(peers.into_iter().chain([myself.clone()]));
     participant.start(everybody);
+    if let Some(observed) = observed {
+        observed.serve(health_of(&shard.name, &participant))?;
+    }
     let server = ParticipantServer::new(myself, &config.limits);
     let shutdown = server.shutdown();
     let mut serving = tokio::spawn(server.serve(listener));
@@ -69,4 +75,18 @@ pub(crate) async fn run(
 fn stop_serving(participant: &LocalParticipant) {
     tracing::info!("stopping");
     participant.stop();
+}
+
+fn health_of(name: &ShardName, participant: &LocalParticipant) -> Health {
+    let (name, participant) = (name.to_string(), participant.clone());
+    Arc::new(move || {
+        let (name, participant) = (name.clone(), participant.clone());
+        Box::pin(async move {
+            let not_ready = participant.not_ready().await;
+            Wellbeing {
+                shards: vec![(name, not_ready.clone())],
+                not_ready,
+            }
+        })
+    })
 }

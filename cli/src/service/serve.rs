@@ -7,6 +7,7 @@ use gavel_participant::{Directory, Participant};
 
 use super::coordinator;
 use super::late::LateParticipant;
+use super::observe;
 use super::open::open;
 use super::stop::exit_with_stdin;
 use crate::args::ServeArgs;
@@ -19,6 +20,7 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
     if args.exit_with_stdin {
         exit_with_stdin();
     }
+    let observed = observe::install(config, args.metrics_listen).await?;
     let late: Vec<Arc<LateParticipant>> = config
         .shard
         .iter()
@@ -42,7 +44,7 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
         std::future::pending().await
     };
     tokio::select! {
-        served = coordinator::serve(config, args, directory.clone(), output) => served,
+        served = coordinator::serve(config, args, directory.clone(), observed, output) => served,
         failed = opening => failed,
     }
 }

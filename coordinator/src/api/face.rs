@@ -14,6 +14,7 @@ use gavel_protocol::{
 use super::auth::{Authenticator, Caller, Role};
 use super::error::ApiError;
 use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
+use crate::metrics;
 
 /// An engine behind authentication and checks.
 pub(super) struct Face {
@@ -61,6 +62,7 @@ impl Face {
     pub(super) fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Caller, ApiError> {
         let caller = self.auth.authenticate(authorization);
         if caller.is_none() {
+            metrics::authentication_failed();
             tracing::warn!(target: "gavel::audit", what = "authentication failed");
         }
         caller.ok_or_else(ApiError::unauthenticated)

@@ -14,6 +14,7 @@ use gavel_protocol::{BatchId, ShardTag};
 
 use super::{AuditReport, audit_shard, record};
 use crate::api::Directory;
+use crate::metrics::Meters;
 use crate::service_pool::{ServiceError, ServicePool};
 
 /// How often everything is read, instead of what is recent.
@@ -36,15 +37,16 @@ impl Drop for AuditTask {
 }
 
 /// Audits the shard `tag`, whose database is behind `pool`, now and every `audit_interval_ms`.
-pub fn start(pool: ServicePool, tag: ShardTag, directory: Directory) -> AuditTask {
+pub fn start(pool: ServicePool, tag: ShardTag, meters: Meters, directory: Directory) -> AuditTask {
     AuditTask(tokio::spawn(async move {
         let every = Duration::from_millis(pool.limits().audit_interval_ms);
         let mut full_at: Option<Instant> = None;
         loop {
             let is_full = full_at.is_none_or(|at| at.elapsed() >= FULL_EVERY);
-            match round(&pool, tag, &directory, is_full).await {
+            match round(&pool, tag, &meters, &directory, is_full).await {
                 Ok(report) if report.not_audited.is_empty() => {
                     tracing::debug!(is_full, ?report, "audited");
+                    meters.audit_succeeded.now();
                     if is_full {
                         full_at = Some(Instant::now());
                     }
@@ -66,6 +68,7 @@ pub fn start(pool: ServicePool, tag: ShardTag, directory: Directory) -> AuditTas
 async fn round(
     pool: &ServicePool,
     tag: ShardTag,
+    meters: &Meters,
     directory: &Directory,
     is_full: bool,
 ) -> Result<AuditReport, ServiceError> {
@@ -74,8 +77,13 @@ async fn round(
         false => Some(recent(pool).await?),
     };
     let report = audit_shard(directory, tag, after, PAGE_PAUSE).await;
+    meters
+        .audit_rows
+        .increment(report.branches + report.decisions);
     for finding in &report.damage {
-        record(pool, finding).await?;
+        if record(pool, finding).await? {
+            meters.damaged(finding.kind);
+        }
     }
     Ok(report)
 }

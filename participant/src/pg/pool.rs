@@ -60,9 +60,39 @@ impl Pool {
         Self(pool.expect("a pool with timeouts has a runtime"))
     }
 
+    /// How it stands.
+    pub fn status(&self) -> PoolStatus {
+        PoolStatus::of(&self.0.status())
+    }
+
     /// Borrows a connection, waiting for one at most `connection_wait_ms`.
     pub async fn get(&self) -> Result<Lease, PoolError> {
         Ok(Lease(Some(self.0.get().await?)))
+    }
+}
+
+/// Connections of a pool, counted.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolStatus {
+    /// Ready for use.
+    pub idle: usize,
+    /// In use.
+    pub busy: usize,
+    /// How many there may be.
+    pub max: usize,
+    /// Work that waits for one.
+    pub waiting: usize,
+}
+
+impl PoolStatus {
+    /// What deadpool says.
+    pub fn of(status: &deadpool::Status) -> Self {
+        Self {
+            idle: status.available,
+            busy: status.size.saturating_sub(status.available),
+            max: status.max_size,
+            waiting: status.waiting,
+        }
     }
 }
 

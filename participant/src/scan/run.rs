@@ -165,9 +165,29 @@ impl Run {
         for gid in gone {
             self.feed(&gid, Event::Gone);
         }
+        let oldest = found.values().max().copied();
         for (gid, age) in found {
             self.see(gid, age);
         }
+        self.measure(names.len(), oldest);
+    }
+
+    fn measure(&self, prepared: usize, oldest: Option<Duration>) {
+        let states = || self.branches.values().map(|each| each.branch.state());
+        let in_doubt = states().filter(|state| {
+            let is_watched = matches!(
+                state,
+                State::New | State::Watched(DriverSeen::Attending) | State::Over
+            );
+            !is_watched
+        });
+        let stuck = states().filter(|state| *state == State::Stuck);
+        let meters = &self.inner.parts.meters;
+        meters.scanned.prepared.set(prepared as f64);
+        meters.scanned.in_doubt.set(in_doubt.count() as f64);
+        meters.scanned.stuck.set(stuck.count() as f64);
+        meters.scanned.oldest(oldest);
+        meters.scan_succeeded.now();
     }
 
     /// Parses a gid that has our prefix. What is not ours after all is left alone.
@@ -228,6 +248,7 @@ impl Run {
                 self.inner.parts.drivers.end(gid);
             }
             tracing::info!(%gid, cause = tracked.cause, action = ?kind, "resolved");
+            self.inner.parts.meters.resolved(tracked.cause, kind);
         }
         for effect in effects {
             self.carry_out(gid, effect);
@@ -304,14 +325,19 @@ impl Run {
             kind,
             detail: detail.unwrap_or_default(),
         };
-        let pool = self.inner.parts.pool.clone();
+        let (pool, meters) = (
+            self.inner.parts.pool.clone(),
+            self.inner.parts.meters.clone(),
+        );
         self.tasks.spawn(async move {
-            if let Err(error) = damage::record(&pool, &damage).await {
-                tracing::error!(
+            match damage::record(&pool, &damage).await {
+                Ok(true) => meters.damaged(damage.kind),
+                Ok(false) => {}
+                Err(error) => tracing::error!(
                     ?damage,
                     detail = error.detail(),
                     "damage could not be recorded"
-                );
+                ),
             }
             Report::Nothing
         });
