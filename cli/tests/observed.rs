@@ -85,7 +85,7 @@ async fn what_happens_is_counted_where_it_happens() {
     assert_eq!(committed["outcome"], "committed", "{committed}");
     let aborted = deployment.insert(Value::Null).await;
     assert_eq!(aborted["outcome"], "aborted", "{aborted}");
-    let reason = aborted["reason"]["code"].as_str().expect("a code");
+    let reason = aborted["error"]["code"].as_str().expect("a code");
 
     let coordinator = deployment.metrics("coordinator").await;
     let of = |name: &str| coordinator.get(name).copied();

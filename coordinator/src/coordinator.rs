@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission;
+use crate::circuits::{self, Circuits};
 use crate::clock;
 use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
 use crate::interactive::{Session, Sessions};
@@ -27,6 +28,9 @@ use crate::metrics::{self, Meters};
 use crate::presence::Presence;
 use crate::ticket::Ticket;
 use crate::verdict;
+
+/// How long a coordinator that has just started is not ready for lack of a shard.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A coordinator. Cloning it gives another handle to the same one.
 #[derive(Clone)]
@@ -39,9 +43,11 @@ pub struct Inner {
     pub(crate) limits: Limits,
     pub(crate) driver: DriverId,
     pub(crate) presence: Presence,
+    pub(crate) circuits: Circuits,
     pub(crate) lanes: Lanes,
     pub(crate) meters: Meters,
     pub(crate) tasks: TaskTracker,
+    started: Instant,
     sessions: Sessions,
     in_flight: Mutex<HashMap<Txid, Arc<Ticket>>>,
     stop: CancellationToken,
@@ -57,9 +63,11 @@ impl Coordinator {
         let leave = CancellationToken::new();
         let presence = Presence::start(&directory, driver, &limits, &leave);
         let inner = Arc::new(Inner {
+            started: Instant::now(),
             sessions: Sessions::default(),
             lanes: Lanes::default(),
             meters: Meters::new(),
+            circuits: Circuits::new(&shards, presence.clone(), &limits),
             in_flight: Mutex::default(),
             shards,
             directory,
@@ -71,14 +79,8 @@ impl Coordinator {
             leave,
         });
         tokio::spawn(metrics::keep_gauges(Arc::downgrade(&inner)));
+        tokio::spawn(circuits::look_after(Arc::downgrade(&inner)));
         Self(inner)
-    }
-
-    /// Shards that can take part in nothing now, and why.
-    pub fn unwell(&self) -> HashMap<ShardTag, String> {
-        let missing = self.0.presence.missing().into_iter();
-        let why = |tag| (tag, "its participant is out of sight".to_owned());
-        missing.map(why).collect()
     }
 
     /// Admits nothing more, and waits for what is under way, for `patience` at most. Whatever is
@@ -127,6 +129,7 @@ impl Inner {
                 let message = format!("{} transactions are in flight here", in_flight.len());
                 return Err(Refusal::new(RefusalCode::Overloaded, message));
             }
+            self.circuits.admit(shards_of(&ticket))?;
             in_flight.insert(txid, ticket.clone());
         }
         if let Err(refusal) = Lanes::submit(self, ticket.clone()) {
@@ -166,6 +169,14 @@ impl Inner {
     }
 }
 
+/// Home and the branches of a transaction.
+pub(crate) fn shards_of(ticket: &Ticket) -> impl Iterator<Item = ShardTag> + Clone {
+    let branches = &ticket.submission.transaction.branches;
+    let home = ticket.submission.txid.home();
+    let away = branches.iter().map(|branch| branch.shard);
+    away.filter(move |shard| *shard != home).chain([home])
+}
+
 /// R8: two submissions of one txid at once are one transaction, if they are the same.
 fn join(first: &Arc<Ticket>, second: &Ticket) -> Result<Arc<Ticket>, Refusal> {
     if first.submission.principal != second.submission.principal {
@@ -189,17 +200,24 @@ impl Engine for Coordinator {
         if self.0.check_open().is_err() {
             return Some("shutting down".to_owned());
         }
-        let missing = self.0.presence.missing();
-        let names: Vec<String> = missing
-            .iter()
-            .map(|tag| {
-                self.0
-                    .shards
-                    .name(*tag)
-                    .map_or_else(|| tag.to_string(), ToString::to_string)
-            })
-            .collect();
-        (!names.is_empty()).then(|| format!("not in sight: {}", names.join(", ")))
+        let health = self.shard_health();
+        let unwell = health.iter().filter_map(|(tag, why)| {
+            let name = self.0.shards.name(*tag)?;
+            Some(format!("{name}: {}", why.as_ref()?))
+        });
+        let unwell: Vec<String> = unwell.collect();
+        // One that starts waits a while for all of them. Later a single shard must not take the
+        // coordinator away from all others.
+        let may_be_without = self.0.started.elapsed() >= START_PATIENCE;
+        let is_useless = unwell.len() == health.len() || !may_be_without;
+        (is_useless && !unwell.is_empty()).then(|| unwell.join("; "))
+    }
+
+    fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
+        let shards = self.0.shards.iter();
+        shards
+            .map(|(tag, _)| (tag, self.0.circuits.unwell(tag)))
+            .collect()
     }
 
     fn mint(&self, home: Option<ShardTag>) -> Result<Txid, Refusal> {

@@ -58,6 +58,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether it can commit at this moment: no reason, or why not.
     async fn not_ready(&self) -> Option<String>;
 
+    /// What is wrong with each shard, if anything is.
+    fn shard_health(&self) -> Vec<(ShardTag, Option<String>)>;
+
     /// Mints a txid whose home is `home`, or a shard of the engine's choice.
     fn mint(&self, home: Option<ShardTag>) -> Result<Txid, Refusal>;
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use self::lately::Lately;
 pub use self::lately::{Approach, Side};
 use crate::clock;
-use crate::coordinator::Inner;
+use crate::coordinator::{Inner, shards_of};
 use crate::driver::Driver;
 use crate::engine::Submission;
 use crate::ticket::Ticket;
@@ -243,7 +243,11 @@ fn again(inner: &Inner, members: &[Arc<Ticket>], rerun: &Rerun) -> Vec<Arc<Ticke
 
 async fn drive(seat: &Seat, members: &[Arc<Ticket>]) -> Vec<Rerun> {
     let inner = seat.inner.clone();
-    match Driver::new(inner, members.to_vec(), clock::mint_batch(), None) {
+    let shards = shards_of(&members[0]);
+    let worth = inner.circuits.check(shards);
+    let driver =
+        worth.and_then(|()| Driver::new(inner, members.to_vec(), clock::mint_batch(), None));
+    match driver {
         Ok(driver) => driver.in_lane(seat.clone()).run().await,
         Err(refusal) => {
             for ticket in members {

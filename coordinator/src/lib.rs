@@ -13,6 +13,7 @@
 mod admission;
 pub mod api;
 mod backoff;
+mod circuits;
 mod clock;
 pub mod coordinator;
 mod driver;

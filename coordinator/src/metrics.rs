@@ -97,6 +97,18 @@ pub const METRICS: &[Metric] = &[
         help: "Whether the shard's participant is in sight: 1 or 0",
     },
     Metric {
+        name: "gavel_circuit_state",
+        kind: Kind::Gauge,
+        labels: &["shard"],
+        help: "The shard's circuit: 0 closed, 1 half-open, 2 open (its transactions are refused at once)",
+    },
+    Metric {
+        name: "gavel_circuit_opened_total",
+        kind: Kind::Counter,
+        labels: &["shard"],
+        help: "How often the shard's circuit has opened",
+    },
+    Metric {
         name: "gavel_authentication_failures_total",
         kind: Kind::Counter,
         labels: &[],

@@ -94,6 +94,11 @@ impl Presence {
         })
     }
 
+    /// Whether a shard's participant is in sight now.
+    pub fn sees(&self, shard: ShardTag) -> bool {
+        self.attended.read().get(&shard).copied().unwrap_or(false)
+    }
+
     /// Shards whose participant is out of sight now.
     pub fn missing(&self) -> Vec<ShardTag> {
         let attended = self.attended.read();

@@ -21,8 +21,8 @@ use crate::{Error, Options, Role, Shard, config_file, leftover, shards};
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longer than the bound that the services themselves put on what is in flight.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
-/// What a coordinator answers with 200 when it can commit.
-const READY_PATH: &str = "/health/ready";
+/// What a coordinator answers with 200 when it can commit on every shard.
+const READY_PATH: &str = "/health/shards";
 
 /// A deployment that runs until [`Dev::stop`] or drop. Fields are dropped in order: processes
 /// before servers before the lock.

@@ -120,6 +120,11 @@ impl Engine for Checking {
         &self.shards
     }
 
+    fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
+        let shards = self.shards().iter();
+        shards.map(|(tag, _)| (tag, None)).collect()
+    }
+
     async fn not_ready(&self) -> Option<String> {
         (self.turn() % 2 == 0).then(|| "not yet".to_owned())
     }

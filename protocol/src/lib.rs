@@ -14,11 +14,13 @@
 //! | [`batch`] | one two-phase commit, seen from its coordinator |
 //! | [`lane`] | how transactions form batches |
 //! | [`branch`] | one in-doubt branch, seen from its participant |
+//! | [`circuit`] | whether a shard is worth asking |
 //! | [`recovery`] | the recovery table |
 //! | [`limits`] | every limit, with its reason |
 
 pub mod batch;
 pub mod branch;
+pub mod circuit;
 pub mod digest;
 pub mod gid;
 pub mod id;

@@ -91,6 +91,18 @@ pub struct Limits {
     /// (R12): a dead home must not fill them all. Default 50.
     pub slots_per_home_percent: u32,
 
+    // ---- shards that do not answer ----
+    /// How many failures of a shard in a row open its circuit: whoever needs it is refused at once,
+    /// until it answers again. Default 5.
+    pub circuit_failures: u32,
+    /// The first pause before such a shard is asked for a sign of life. Default 250.
+    pub circuit_pause_ms: u64,
+    /// The longest, after doubling. Default 5,000.
+    pub circuit_pause_ms_max: u64,
+    /// After so long without any answer a shard with work under way is asked for a sign of life,
+    /// which it must give within the same time. Default 1,500.
+    pub circuit_silence_ms: u64,
+
     // ---- recovery ----
     /// How often a participant scans its shard for in-doubt branches. Default 1,000.
     pub scan_interval_ms: u64,
@@ -151,6 +163,10 @@ impl Default for Limits {
             connection_wait_ms: 2_000,
             connect_timeout_ms: 2_000,
             slots_per_home_percent: 50,
+            circuit_failures: 5,
+            circuit_pause_ms: 250,
+            circuit_pause_ms_max: 5_000,
+            circuit_silence_ms: 1_500,
             scan_interval_ms: 1_000,
             in_doubt_after_ms: 3_000,
             resolve_lock_timeout_ms: 2_000,
@@ -247,6 +263,18 @@ impl Limits {
                 "above prepare_timeout_ms: home waits for votes in an open transaction",
             ),
             (self.work_connections >= 1, "work_connections", "at least 1"),
+            (self.circuit_failures >= 1, "circuit_failures", "at least 1"),
+            (self.circuit_pause_ms >= 1, "circuit_pause_ms", "at least 1"),
+            (
+                self.circuit_pause_ms_max >= self.circuit_pause_ms,
+                "circuit_pause_ms_max",
+                "not below circuit_pause_ms",
+            ),
+            (
+                self.circuit_silence_ms >= 100,
+                "circuit_silence_ms",
+                "at least 100: a busy machine needs a moment",
+            ),
             (
                 self.decide_connections >= 1,
                 "decide_connections",

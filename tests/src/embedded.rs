@@ -275,14 +275,19 @@ pub fn is_committed(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Committed { .. })
 }
 
-/// Waits until a coordinator can commit.
+/// Waits until a coordinator can commit on every shard.
 pub async fn wait_until_ready(coordinator: &Coordinator) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while let Some(why) = coordinator.not_ready().await {
+    while let Some(why) = unwell(coordinator) {
         assert!(
             Instant::now() < deadline,
             "the coordinator is not ready: {why}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+fn unwell(coordinator: &Coordinator) -> Option<String> {
+    let mut shards = coordinator.shard_health().into_iter();
+    shards.find_map(|(tag, why)| Some(format!("shard {tag}: {}", why?)))
 }

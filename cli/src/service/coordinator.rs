@@ -65,12 +65,12 @@ fn health_of(coordinator: &Coordinator) -> Health {
     Arc::new(move || {
         let coordinator = coordinator.clone();
         Box::pin(async move {
-            let unwell = coordinator.unwell();
-            let shards = coordinator.shards().iter();
-            let shards = shards.map(|(tag, name)| (name.to_string(), unwell.get(&tag).cloned()));
+            let shards = coordinator.shard_health().into_iter();
+            let names = coordinator.shards();
+            let named = shards.filter_map(|(tag, why)| Some((names.name(tag)?.to_string(), why)));
             Wellbeing {
                 not_ready: coordinator.not_ready().await,
-                shards: shards.collect(),
+                shards: named.collect(),
             }
         })
     })

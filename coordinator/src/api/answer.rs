@@ -140,6 +140,23 @@ fn branch(branch: &InDoubtBranch) -> Value {
 }
 
 /// The shards of the deployment.
+/// What is wrong with each shard.
+pub(super) fn shard_health(health: &[(ShardTag, Option<String>)], shards: &ShardMap) -> Response {
+    let each = health.iter().filter_map(|(tag, why)| {
+        let state = match why {
+            None => json!({ "healthy": true }),
+            Some(why) => json!({ "healthy": false, "reason": why }),
+        };
+        Some((shards.name(*tag)?.to_string(), state))
+    });
+    let body: serde_json::Map<_, _> = each.collect();
+    let status = match health.iter().all(|(_, why)| why.is_none()) {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    respond(status, json!({ "shards": body }))
+}
+
 pub(super) fn shards(shards: &ShardMap) -> Response {
     let one = |(tag, name): (ShardTag, &gavel_protocol::ShardName)| json!({ "name": name.as_str(), "tag": tag });
     let all: Vec<_> = shards.iter().map(one).collect();

@@ -251,6 +251,10 @@ impl Face {
     }
 
     /// Why the engine cannot commit at this moment, if so.
+    pub(super) fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
+        self.engine.shard_health()
+    }
+
     pub(super) async fn not_ready(&self) -> Option<String> {
         self.engine.not_ready().await
     }

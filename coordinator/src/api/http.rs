@@ -50,6 +50,7 @@ pub(super) fn router(face: Arc<Face>) -> Router {
     Router::new()
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
+        .route("/health/shards", get(shard_health))
         .method_not_allowed_fallback(wrong_method)
         .merge(guarded)
         // Bodies are limited where they are read, with an error of our own.
@@ -209,4 +210,10 @@ async fn ready(State(face): Shared) -> Answered {
             Err(error)
         }
     }
+}
+
+/// 503 if one of them is not well. That is no reason to send traffic elsewhere: other coordinators
+/// do not reach it either.
+async fn shard_health(State(face): Shared) -> Response {
+    answer::shard_health(&face.shard_health(), face.shards())
 }

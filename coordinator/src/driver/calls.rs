@@ -16,6 +16,7 @@ use gavel_protocol::{Access, Gid, MembersDigest, ShardTag, Txid};
 use tokio::time::{sleep, timeout};
 
 use super::{AtHome, Driver};
+use crate::circuits::{is_decision, is_finish, is_vote};
 use crate::lanes::Seat;
 
 /// What an effect came to.
@@ -36,6 +37,7 @@ impl Driver {
             return never_sent(shard);
         };
         let patience = Duration::from_millis(self.inner.limits.prepare_timeout_ms);
+        let call = self.inner.circuits.call(shard);
         if self.interactive {
             let (batch, txid) = (self.batch, self.tickets[0].submission.txid);
             return Box::pin(async move {
@@ -43,6 +45,7 @@ impl Driver {
                 let vote = timeout(patience, participant.session_prepare(batch)).await;
                 crash_point!("coordinator.prepare.answered");
                 let vote = vote.unwrap_or_else(|_| no_vote_came(patience));
+                call.ended(is_vote(&vote));
                 let vote = with_only_member(vote, txid);
                 Happened::Voted(
                     shard,
@@ -62,6 +65,7 @@ impl Driver {
                 vote: no_vote_came(patience),
                 results: Vec::new(),
             });
+            call.ended(is_vote(&answer.vote));
             Happened::Voted(shard, answer)
         })
     }
@@ -101,11 +105,14 @@ impl Driver {
             results: Vec::new(),
         };
         let decide = self.decide_message(members, failed);
+        let call = self.inner.circuits.call(self.home.tag);
         Box::pin(async move {
             crash_point!("coordinator.decide.sending");
             let answer = timeout(patience, participant.decide(decide)).await;
             crash_point!("coordinator.decide.answered");
-            Happened::Decided(answer.unwrap_or_else(|_| came_not()))
+            let answer = answer.unwrap_or_else(|_| came_not());
+            call.ended(is_decision(&answer.decided));
+            Happened::Decided(answer)
         })
     }
 
@@ -117,7 +124,8 @@ impl Driver {
             true => Happened::WorkedFirst,
             false => Happened::HeadStarted,
         };
-        let participant = self.participant(self.home.tag);
+        let (circuits, home) = (self.inner.circuits.clone(), self.home.tag);
+        let participant = self.participant(home);
         let everybody: Vec<_> = (0..self.tickets.len()).collect();
         let head_start = HeadStart {
             decide: self.decide_message(&everybody, Vec::new()),
@@ -132,11 +140,15 @@ impl Driver {
             let Some(participant) = participant else {
                 return happened(not("home is not in the directory"));
             };
+            let call = circuits.call(home);
             crash_point!("coordinator.head_start.sending");
             let started = timeout(patience, participant.head_start(head_start)).await;
             crash_point!("coordinator.head_start.answered");
             if first {
                 crash_point!("coordinator.head_start.first");
+            }
+            if matches!(started, Ok(HeadStarted::Ready { .. })) {
+                call.ended(true);
             }
             happened(started.unwrap_or_else(|_| not("no answer in time")))
         })
@@ -150,6 +162,7 @@ impl Driver {
         let participant = self.participant(self.home.tag);
         let patience = Duration::from_millis(self.inner.limits.decide_timeout_ms);
         let batch = self.batch;
+        let call = self.inner.circuits.call(self.home.tag);
         Box::pin(async move {
             let decided = match participant {
                 Some(participant) => {
@@ -161,6 +174,7 @@ impl Driver {
                 }
                 None => not_decided("home is not in the directory".to_owned()),
             };
+            call.ended(is_decision(&decided));
             Happened::Decided(DecideAnswer { decided, results })
         })
     }
@@ -213,6 +227,7 @@ impl Driver {
             kind,
         };
         let patience = self.finish_timeout();
+        let circuits = self.inner.circuits.clone();
         Box::pin(async move {
             wait(pause).await;
             let unknown = |detail: &str| Finished::Unknown {
@@ -221,14 +236,14 @@ impl Driver {
             let Some(participant) = participant else {
                 return Happened::Finished(shard, unknown("not in the directory"));
             };
+            let call = circuits.call(shard);
             crash_point!("coordinator.finish.sending");
             let answer = timeout(patience, participant.finish(vec![finish])).await;
             crash_point!("coordinator.finish.answered");
             let finished = answer.ok().and_then(|answers| answers.into_iter().next());
-            Happened::Finished(
-                shard,
-                finished.unwrap_or_else(|| unknown("no answer in time")),
-            )
+            let finished = finished.unwrap_or_else(|| unknown("no answer in time"));
+            call.ended(is_finish(&finished));
+            Happened::Finished(shard, finished)
         })
     }
 

@@ -175,7 +175,14 @@ impl Session {
             driver: inner.driver,
             isolation: self.isolation,
         };
-        match participant.session_open(open, shard == home.tag).await {
+        inner
+            .circuits
+            .admit([shard].into_iter())
+            .map_err(MemberFailure::Refused)?;
+        let call = inner.circuits.call(shard);
+        let step = participant.session_open(open, shard == home.tag).await;
+        call.ended(!matches!(step, SessionStep::Lost(_)));
+        match step {
             SessionStep::Done => Ok(()),
             SessionStep::Failed(failure) => Err(failure),
             SessionStep::Lost(why) => Err(MemberFailure::Refused(why)),

@@ -323,4 +323,10 @@ async fn operators_and_probes_are_answered() {
         (heard.status, heard.code(), heard.retry_after),
         (503, "not_ready", true)
     );
+    let heard = server.get("/health/shards").await;
+    let expected = json!({ "shards": {
+        "alpha": { "healthy": true },
+        "beta": { "healthy": false, "reason": "shard beta is down" },
+    } });
+    assert_eq!((heard.status, heard.body), (503, expected));
 }

@@ -96,6 +96,13 @@ impl Engine for Scripted {
         &self.shards
     }
 
+    fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
+        let shards = self.shards().iter();
+        shards
+            .map(|(tag, _)| (tag, self.script.not_ready.clone().filter(|_| tag == B)))
+            .collect()
+    }
+
     async fn not_ready(&self) -> Option<String> {
         self.script.not_ready.clone()
     }

@@ -1,6 +1,7 @@
 //! A participant with something wrong on the way to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gavel_participant::{Attendance, LocalParticipant, Participant, Unavailable};
 use gavel_protocol::message::*;
@@ -11,6 +12,7 @@ pub(crate) struct Between {
     inner: LocalParticipant,
     tag: ShardTag,
     loses_head_starts: bool,
+    prepares: Arc<AtomicUsize>,
 }
 
 impl Between {
@@ -20,12 +22,18 @@ impl Between {
             tag: inner.tag(),
             inner: inner.clone(),
             loses_head_starts: false,
+            prepares: Arc::default(),
         }
     }
 
     /// Under a wrong tag, as a mistaken address would give.
     pub(crate) fn under_tag(self, tag: ShardTag) -> Self {
         Self { tag, ..self }
+    }
+
+    /// How many prepares have come this way.
+    pub(crate) fn prepares(&self) -> Arc<AtomicUsize> {
+        self.prepares.clone()
     }
 
     /// Head starts are done, and their answers do not come.
@@ -42,6 +50,10 @@ macro_rules! forward {
         #[async_trait::async_trait]
         impl Participant for Between {
             fn tag(&self) -> ShardTag { self.tag }
+            async fn prepare(&self, message: Prepare) -> PrepareAnswer {
+                self.prepares.fetch_add(1, Ordering::Relaxed);
+                self.inner.prepare(message).await
+            }
             async fn head_start(&self, message: HeadStart) -> HeadStarted {
                 let started = self.inner.head_start(message).await;
                 match self.loses_head_starts {
@@ -57,7 +69,6 @@ macro_rules! forward {
 forward! {
     identity() -> Result<ShardIdentity, Unavailable>;
     attend(driver: DriverId) -> Result<Arc<dyn Attendance>, Unavailable>;
-    prepare(message: Prepare) -> PrepareAnswer;
     decide(message: Decide) -> DecideAnswer;
     finish(branches: Vec<Finish>) -> Vec<Finished>;
     resolve(batch: BatchId, incarnation: Incarnation) -> RegisterAnswer;

@@ -3,6 +3,7 @@
 
 mod between;
 mod branches;
+mod circuits;
 mod connections;
 mod contention;
 mod decisions;
