@@ -6,7 +6,8 @@ use common::{Shard, id_at, open_branch, run, sqlstate, text};
 use sqlx::AssertSqlSafe;
 
 /// Everything that is not granted to `gavel_participant`.
-const NOT_FOR_PARTICIPANTS: [&str; 17] = [
+const NOT_FOR_PARTICIPANTS: [&str; 18] = [
+    "acknowledge_damage",
     "await_deciders",
     "claim_identity",
     "create_partition",
@@ -186,6 +187,8 @@ async fn a_hostile_search_path_is_not_looked_at() {
         "gavel.ensure_partitions(3, 9)".to_owned(),
         "gavel.schema_version()".to_owned(),
         "gavel.foreign_prepared()".to_owned(),
+        "(SELECT damage_open FROM gavel.vitals())".to_owned(),
+        "(SELECT pg_catalog.count(*) FROM gavel.list_damage())".to_owned(),
         "(SELECT pg_catalog.count(*) FROM gavel.prepared())".to_owned(),
         format!("(SELECT pg_catalog.count(*) FROM gavel.read_decisions('{{{batch}}}'))"),
         format!("gavel.raise_floor('{batch}')"),
