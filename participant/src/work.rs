@@ -82,28 +82,31 @@ pub struct Culprit {
 
 /// Reads the replies to all members' statements, which follow `preamble` other statements in
 /// one segment. The error of the preamble, if it was that which failed, is the caller's.
+///
+/// The first member that failed is the culprit, even if PostgreSQL's error came from a later one:
+/// guards are judged when all have answered, and what the member with the broken guard has written
+/// may be what the later one stumbled over (R10).
 pub fn judge_all<M: Borrow<Member>>(
     shard: ShardTag,
     preamble: usize,
     members: &[M],
     segment: Segment,
 ) -> Result<Vec<Vec<StatementResult>>, Culprit> {
-    if let Some(error) = &segment.error {
-        return Err(blame(
-            shard,
-            preamble,
-            members,
-            segment.replies.len(),
-            error,
-        ));
-    }
+    let answered = segment.replies.len();
+    let raised = segment
+        .error
+        .map(|error| blame(shard, preamble, members, answered, &error));
+    let complete = raised
+        .as_ref()
+        .map_or(members.len(), |culprit| culprit.index);
     let mut replies = segment.replies.into_iter().skip(preamble);
-    let each = members.iter().map(Borrow::borrow).enumerate();
-    each.map(|(index, member)| {
+    let each = members[..complete].iter().map(Borrow::borrow).enumerate();
+    let results = each.map(|(index, member)| {
         let own = replies.by_ref().take(member.statements.len()).collect();
         judge(shard, &member.statements, own).map_err(|failure| Culprit { index, failure })
-    })
-    .collect()
+    });
+    let results = results.collect::<Result<_, _>>()?;
+    raised.map_or(Ok(results), Err)
 }
 
 /// Finds the member whose statement raised `error`: the one at position `failed_at`.

@@ -6,7 +6,8 @@
 
 use std::borrow::Borrow;
 
-use gavel_chaos::bank::{Bank, MARK, UPDATE};
+pub use gavel_chaos::bank::UPDATE;
+use gavel_chaos::bank::{Bank, MARK};
 use gavel_protocol::{BranchWork, Guard, ShardTag, Statement, Transaction, Txid};
 use local_postgres::Server;
 

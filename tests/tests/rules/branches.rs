@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use gavel_protocol::ShardTag;
-use gavel_protocol::message::{Decision, Finish, FinishKind, Finished, RegisterAnswer, Vote};
+use gavel_protocol::message::{
+    Decision, Finish, FinishKind, Finished, Member, MemberReport, RegisterAnswer, Vote,
+};
+use gavel_protocol::{AbortCode, Guard, RequestHash, ShardTag, Statement, Txid};
 use gavel_tests::bank;
 use gavel_tests::embedded::{Embedded, Home, is_committed};
 use rstest::rstest;
@@ -127,4 +129,46 @@ async fn r17_an_embedded_deployment_resolves_at_its_next_start(
     let answer = again.transfer((1, 1), (2, 1), 1).await;
     assert!(is_committed(&answer.outcome), "{answer:?}");
     again.sound_books().await;
+}
+
+/// Guards are judged when everybody has answered. By then a later member may have stumbled over
+/// what the one with the broken guard has written.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn r10_a_broken_guard_is_found_before_what_came_of_it(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+    #[values(false, true)] in_chunks: bool,
+) {
+    let gavel = Embedded::start(home, 2).await;
+    let shard = gavel.directory.shard(ShardTag(2)).expect("shard 2");
+    let mut message = branch(&gavel, fresh_batch(), 1, 5);
+    let sql = "SELECT -balance FROM account WHERE id = 1";
+    let balance = gavel.server(ShardTag(2)).sql(bank::DATABASE, sql);
+    let all = balance.expect("rows")[0][0].clone().expect("a balance");
+    let take_all = Statement::new(bank::UPDATE, [all, "1".to_owned()]);
+    let divide = Statement::new("SELECT 1 / balance FROM account WHERE id = 1", [""; 0]);
+    let no_such_account = Statement::new(bank::UPDATE, ["1".to_owned(), "999999".to_owned()])
+        .expecting(Guard::RowsExactly(1));
+    let member = |number: u8, statements: Vec<Statement>| Member {
+        txid: Txid::mint(crate::now_ms(), message.gid.home, [number; 16]),
+        request_hash: RequestHash([number; 32]),
+        statements: statements.into(),
+    };
+    message.members = vec![
+        member(1, vec![take_all, no_such_account]),
+        member(2, vec![divide]),
+    ];
+    message.in_chunks = in_chunks;
+    let Vote::Yes { reports, .. } = shard.prepare(message.clone()).await.vote else {
+        panic!("the second member can be prepared")
+    };
+    let [MemberReport::Failed(reason), MemberReport::Executed] = &reports[..] else {
+        panic!("{reports:?}")
+    };
+    assert_eq!(reason.code, AbortCode::GuardFailed, "{reason}");
+    let rollback = Finish {
+        gid: message.gid,
+        kind: FinishKind::Rollback,
+    };
+    assert_eq!(shard.finish(vec![rollback]).await, [Finished::Done]);
 }
