@@ -37,7 +37,7 @@ profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-setup: ## Install what is missing: PostgreSQL 15 or newer, a linker, the test runner
+setup: ## Install what is missing: PostgreSQL 15 or newer, a linker, the test runner, Prometheus
 	@scripts/setup.sh test
 
 build: ## Build the gavel binary, optimised

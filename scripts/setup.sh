@@ -2,7 +2,7 @@
 # Finds what Gavel needs on this machine and installs only what is missing.
 #
 #   scripts/setup.sh run     what `make build` and `make demo` need: PostgreSQL, a C linker, Rust
-#   scripts/setup.sh test    also what `make test` needs: cargo-nextest
+#   scripts/setup.sh test    also what `make test` needs: cargo-nextest, Prometheus
 #
 # Safe to run again: what is there is left alone. It installs with apt-get (as root, or through
 # sudo) on Debian and Ubuntu, and with Homebrew on macOS. Where it cannot, it says what to type.
@@ -20,7 +20,7 @@ main() {
     check_linker
     check_postgres
     check_rust
-    if [ "${1:-run}" = test ]; then check_nextest; fi
+    if [ "${1:-run}" = test ]; then check_nextest; check_prometheus; fi
 }
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -161,6 +161,26 @@ check_nextest() {
         cargo install --locked cargo-nextest
     fi
     say "cargo-nextest: $(cargo nextest --version | head -n 1)"
+}
+
+# ---------------------------------------------------------------- Prometheus
+
+# Alerts are tested in a real one. Only its program is unpacked, where `cargo clean` removes it: the
+# package would start a service on this machine.
+check_prometheus() {
+    local tools=${CARGO_TARGET_DIR:-target}/tools
+    if has prometheus || [ -x "$tools/prometheus/usr/bin/prometheus" ]; then
+        say "Prometheus: there"
+    elif is_macos; then
+        brew_install prometheus
+    else
+        say "Prometheus: missing, unpacking it into $tools"
+        has apt-get || stop "cannot unpack Prometheus: this machine has no apt-get. Install its program \`prometheus\`"
+        update_package_lists
+        mkdir -p "$tools"
+        (cd "$tools" && apt-get download -q prometheus >&2 && dpkg-deb -x prometheus_*.deb prometheus) ||
+            stop "Prometheus could not be unpacked, see above" "apt-get download prometheus"
+    fi
 }
 
 # ---------------------------------------------------------------- package managers

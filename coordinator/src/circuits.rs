@@ -74,7 +74,10 @@ impl Circuits {
             }),
         };
         let shards = shards.iter();
-        let shards = shards.map(|(tag, name)| (tag, Arc::new(watched(name.to_string()))));
+        let shards = shards.map(|(tag, name)| {
+            counter!("gavel_circuit_opened_total", "shard" => name.to_string()).absolute(0);
+            (tag, Arc::new(watched(name.to_string())))
+        });
         Self {
             started: now,
             silence: Duration::from_millis(limits.circuit_silence_ms),

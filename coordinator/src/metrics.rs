@@ -4,7 +4,7 @@ use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use gavel_participant::metrics::{Kind, Metric};
-use gavel_protocol::{Outcome, ShardTag};
+use gavel_protocol::{Outcome, RefusalCode, ShardTag};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::coordinator::Inner;
@@ -140,6 +140,12 @@ pub(crate) struct Meters {
 impl Meters {
     pub(crate) fn new() -> Self {
         METRICS.iter().for_each(Metric::describe);
+        // What alerts look at begins at zero: a series that begins with its first event has not
+        // grown yet.
+        counter!("gavel_authentication_failures_total").absolute(0);
+        let overloaded = RefusalCode::Overloaded.as_str();
+        counter!("gavel_transactions_total", "outcome" => "refused", "reason" => overloaded)
+            .absolute(0);
         let phase = |phase: &'static str| histogram!("gavel_phase_seconds", "phase" => phase);
         Self {
             committed: counter!("gavel_transactions_total",

@@ -37,8 +37,12 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// do no harm.
 const CYCLE_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Pause after a cycle that could not finish.
-const CYCLE_RETRY: Duration = Duration::from_secs(10 * 60);
+/// The first pause after a cycle that could not finish, which doubles: when a whole fleet starts,
+/// participants wait for each other.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+
+/// The longest.
+const RETRY_LONGEST: Duration = Duration::from_secs(10 * 60);
 
 /// Decisions compared at a time.
 const PAGE: u32 = 500;
@@ -116,27 +120,34 @@ impl Drop for RetentionTask {
 pub(crate) fn start(shard: &Shard, pool: ServicePool, directory: Directory) -> RetentionTask {
     let (tag, meters) = (shard.tag(), shard.meters.clone());
     RetentionTask(tokio::spawn(async move {
+        let mut retry = RETRY_FIRST;
         loop {
-            let pause = match cycle(&pool, tag, &directory).await {
+            let is_done = match cycle(&pool, tag, &directory).await {
                 Ok(report) if report.waits_for.is_none() => {
                     tracing::debug!(?report, "retention");
                     meters.retention_succeeded.now();
                     meters.retention_partitions.increment(u64::from(
                         report.branch_partitions_dropped + report.decision_partitions_dropped,
                     ));
-                    CYCLE_EVERY
+                    true
                 }
                 Ok(report) => {
                     tracing::warn!(?report, "retention waits");
-                    CYCLE_RETRY
+                    false
                 }
                 Err(error) => {
                     let detail = error.source.detail();
                     tracing::warn!(step = error.step, detail, "retention failed; trying again");
-                    CYCLE_RETRY
+                    false
                 }
             };
-            tokio::time::sleep(pause).await;
+            if is_done {
+                retry = RETRY_FIRST;
+                tokio::time::sleep(CYCLE_EVERY).await;
+            } else {
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(RETRY_LONGEST);
+            }
         }
     }))
 }
