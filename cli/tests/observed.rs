@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use gavel_devkit::{Dev, Options, Role};
 use local_postgres::Mode;
 use serde_json::{Value, json};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 const GAVEL: &str = env!("CARGO_BIN_EXE_gavel");
 /// Generous: other tests may keep the machine busy.
@@ -185,11 +188,19 @@ async fn health_says_which_shard_is_not_well() {
             assert_eq!(status, 200, "{process} {path}: {text}");
         }
     }
+    let address = deployment.dev.shards()[1].participant_url.clone();
+    let channel = tonic::transport::Channel::from_shared(address).expect("an address");
+    let mut probe = HealthClient::new(channel.connect().await.expect("a connection"));
+    let whole = HealthCheckRequest::default();
+    let answer = probe.check(whole.clone()).await.expect("an answer");
+    assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
     deployment.dev.servers()[1]
         .stop(Mode::Immediate)
         .expect("stop the server");
     let (status, text) = deployment.get("participant-beta", "/health/ready").await;
     assert_eq!(status, 503, "{text}");
+    let answer = probe.check(whole).await.expect("an answer");
+    assert_eq!(answer.into_inner().status(), ServingStatus::NotServing);
     deployment
         .dev
         .kill(Role::Participant(1))

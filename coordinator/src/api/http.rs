@@ -15,8 +15,8 @@ use super::auth::Caller;
 use super::body::{JsonBody, OptionalBody, TxidInPath};
 use super::error::{ApiError, respond};
 use super::face::{Face, Step};
-use super::grpc;
 use super::request::{Begin, Commit, Execute, Mint, Resolve, Submit};
+use super::{grpc, health};
 use crate::engine::{Answer, InteractiveAnswer};
 
 type Shared = State<Arc<Face>>;
@@ -51,6 +51,7 @@ pub(super) fn router(face: Arc<Face>) -> Router {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/health/shards", get(shard_health))
+        .route_service("/grpc.health.v1.Health/{method}", health::service(&face))
         .method_not_allowed_fallback(wrong_method)
         .merge(guarded)
         // Bodies are limited where they are read, with an error of our own.

@@ -9,7 +9,7 @@
 //! something run in tasks of their own; a face that panics says `in doubt`, never `aborted`.
 //!
 //! Routing is default-deny: what is not listed in `http.rs` or the proto file is not found, and
-//! everything but the two health routes needs an authenticated caller.
+//! everything but health needs an authenticated caller.
 
 mod answer;
 mod auth;
@@ -18,6 +18,7 @@ mod body;
 mod error;
 mod face;
 mod grpc;
+mod health;
 mod http;
 mod request;
 mod rows;

@@ -208,3 +208,42 @@ async fn operators_and_sessions_are_served() {
     assert_eq!(resolved.answer, Some(done));
     assert!(matches!(server.asked().last(), Some(Asked::Resolve(_))));
 }
+
+#[tokio::test]
+async fn the_standard_health_service_says_what_the_health_routes_say() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
+    use tonic_health::pb::health_client::HealthClient;
+
+    // No token: probes have none.
+    let well = Server::start(Script::default()).await;
+    let unwell = Server::start(Script {
+        not_ready: Some("shard beta is down".to_owned()),
+        ..Script::default()
+    })
+    .await;
+    for (server, service, expected) in [
+        (&well, "", Ok(Serving)),
+        (&well, "gavel.v1.Gavel", Ok(Serving)),
+        (&well, "shard:beta", Ok(Serving)),
+        (&unwell, "", Ok(NotServing)),
+        (&unwell, "shard:alpha", Ok(Serving)),
+        (&unwell, "shard:beta", Ok(NotServing)),
+        (&well, "shard:nowhere", Err(Code::NotFound)),
+        (&well, "gavel.v1.Other", Err(Code::NotFound)),
+    ] {
+        let address = format!("http://{}", server.address);
+        let channel = Channel::from_shared(address).expect("an address");
+        let channel = channel.connect().await.expect("a connection");
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let answered = HealthClient::new(channel).check(request).await;
+        let status = answered.map(|answer| answer.into_inner().status());
+        assert_eq!(
+            status.map_err(|status| status.code()),
+            expected,
+            "{service}"
+        );
+    }
+}

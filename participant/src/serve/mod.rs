@@ -14,6 +14,7 @@
 //! for "unknown".
 
 mod attend;
+mod health;
 mod service;
 
 use std::sync::Arc;
@@ -24,10 +25,13 @@ use gavel_wire::participant::participant_service_server::ParticipantServiceServe
 use gavel_wire::sizes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::api::Participant;
+pub use health::{HealthService, health_service};
 pub use service::Served;
 
 /// How often a silent connection is probed.
@@ -44,6 +48,7 @@ const STREAMS_MAX: u32 = 100_000;
 /// A participant, ready to be served.
 #[derive(Clone)]
 pub struct ParticipantServer {
+    participant: Arc<dyn Participant>,
     served: Served,
     limits: Limits,
     shutdown: CancellationToken,
@@ -54,7 +59,8 @@ impl ParticipantServer {
     pub fn new(participant: Arc<dyn Participant>, limits: &Limits) -> Self {
         let shutdown = CancellationToken::new();
         Self {
-            served: Served::new(participant, shutdown.clone()),
+            served: Served::new(participant.clone(), shutdown.clone()),
+            participant,
             limits: limits.clone(),
             shutdown,
         }
@@ -66,6 +72,22 @@ impl ParticipantServer {
         ParticipantServiceServer::new(self.served.clone())
             .max_decoding_message_size(sizes::request_bytes_max(&self.limits))
             .max_encoding_message_size(sizes::answer_bytes_max(&self.limits))
+    }
+
+    /// Well is a participant whose database answers.
+    fn health(&self) -> HealthServer<HealthService> {
+        let participant = self.participant.clone();
+        health_service(move |service| {
+            let participant = participant.clone();
+            Box::pin(async move {
+                match service.as_str() {
+                    "" | ParticipantServiceServer::<Served>::NAME => {
+                        Some(participant.retention().await.is_ok())
+                    }
+                    _ => None,
+                }
+            })
+        })
     }
 
     /// Ends [`Self::serve`] and all attendance streams when it is cancelled.
@@ -82,6 +104,7 @@ impl ParticipantServer {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         transport()
             .add_service(self.service())
+            .add_service(self.health())
             .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned())
             .await
     }

@@ -2,6 +2,7 @@
 //! and answer arrives as it was sent, and what does not arrive is "unknown".
 
 mod calls;
+mod health;
 mod loss;
 mod presence;
 mod recorder;
