@@ -32,7 +32,7 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-batch-sizes test-doc verify fix bench bench-quick bench-steady chaos chaos-holes soak rules-off crash-loop sim fuzz clean-dev
+.PHONY: help setup build demo test test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage chaos chaos-holes soak rules-off crash-loop sim fuzz clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -87,6 +87,9 @@ bench-quick: ## Two scenarios of it in about two minutes, for comparing two buil
 
 bench-steady: ## Ten minutes at one load, sampled as it goes; writes docs/benchmarks-steady*
 	@$(MAKE) --no-print-directory bench BENCH_ARGS="steady $(BENCH_ARGS)"
+
+bench-outage: ## One of four shards goes away and comes back: who else notices; writes nothing
+	@$(MAKE) --no-print-directory bench BENCH_ARGS="outage $(BENCH_ARGS)"
 
 chaos: ## A minute of faults at every step, then the judgement of every invariant; writes gavel-chaos.html
 	@$(MAKE) --no-print-directory soak SECONDS=60

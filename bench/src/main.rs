@@ -14,6 +14,7 @@ mod audit;
 mod load;
 mod machine;
 mod measure;
+mod outage;
 mod page;
 mod process;
 mod report;
@@ -48,6 +49,8 @@ struct Cli {
 enum Command {
     /// One variant at one load for a long time, sampled as it goes
     Steady(SteadyArgs),
+    /// One of four shards goes away and comes back: who else notices
+    Outage(OutageArgs),
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +100,21 @@ struct SteadyArgs {
     /// Seconds between two rounds of upkeep and looks at the databases
     #[arg(long, default_value = "60", value_parser = some_time)]
     upkeep: Duration,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct OutageArgs {
+    /// How the shard goes away
+    #[arg(long, value_enum, default_value_t = outage::Fault::Stop)]
+    fault: outage::Fault,
+    /// Clients over the shards that stay, and as many over the one that goes
+    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
+    clients: usize,
+    /// Seconds before, while it is away, and after it is back
+    #[arg(long, default_value = "10", value_parser = some_time)]
+    seconds: Duration,
     #[command(flatten)]
     common: Common,
 }
@@ -204,6 +222,7 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Steady(args)) => run_steady(&args).await,
+        Some(Command::Outage(args)) => run_outage(&args).await,
         None => compare(&cli.compare).await,
     }
 }
@@ -246,6 +265,18 @@ async fn run_steady(args: &SteadyArgs) -> anyhow::Result<()> {
     steady
         .write(out)
         .with_context(|| format!("cannot write to {}", out.display()))
+}
+
+async fn run_outage(args: &OutageArgs) -> anyhow::Result<()> {
+    let plan = outage::Plan {
+        executable: args.common.executable()?,
+        clients: args.clients,
+        phase: args.seconds,
+        fault: args.fault,
+    };
+    let world = World::start(args.common.accounts, Upkeep::ByItself).await?;
+    println!("{}", page::table::machine(&machine::describe(&world)?));
+    outage::run(&world, &plan).await
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
