@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //! - Only what has done nothing yet is refused: at admission, and when a batch is about to begin.
-//!   What is under way goes on, and so do phase two and recovery.
+//!   Of what is under way only votes are given up, as unknown; phase two and recovery go on.
 //! - A shard that does not answer costs nobody else anything: not a slot, not a wait.
 
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use gavel_protocol::message::{Decided, Finished, NoVote, Vote};
 use gavel_protocol::{Limits, Refusal, RefusalCode, ShardMap, ShardTag};
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::coordinator::Inner;
 use crate::presence::Presence;
@@ -38,6 +39,8 @@ pub struct Circuits {
 struct Watched {
     name: String,
     seen: Mutex<Seen>,
+    /// Told whenever the circuit opens.
+    opened: Notify,
 }
 
 struct Seen {
@@ -66,6 +69,7 @@ impl Circuits {
         let now = Instant::now();
         let watched = |name: String| Watched {
             name,
+            opened: Notify::new(),
             seen: Mutex::new(Seen {
                 circuit: Circuit::new(rules),
                 in_sight: false,
@@ -167,6 +171,7 @@ impl Watched {
             (State::Closed | State::HalfOpen, State::Open) => {
                 counter!("gavel_circuit_opened_total", "shard" => self.name.clone()).increment(1);
                 tracing::warn!(shard = self.name, "does not answer: its circuit is open");
+                self.opened.notify_waiters();
             }
             (State::Open | State::HalfOpen, State::Closed) => {
                 tracing::info!(shard = self.name, "answers again: its circuit is closed");
@@ -177,6 +182,19 @@ impl Watched {
 }
 
 impl Call {
+    /// What `asked` says, or nothing if the shard's circuit opens before that, or time is over.
+    /// Whoever waits for a vote holds locks elsewhere meanwhile.
+    pub async fn answer<T>(&self, patience: Duration, asked: impl Future<Output = T>) -> Option<T> {
+        let answer = tokio::time::timeout(patience, asked);
+        let Some(watched) = &self.watched else {
+            return answer.await.ok();
+        };
+        tokio::select! {
+            answer = answer => answer.ok(),
+            () = watched.opened.notified() => None,
+        }
+    }
+
     /// The shard has answered, or it has not. What says nothing about the shard is dropped.
     pub fn ended(mut self, is_answered: bool) {
         let now_ms = millis(self.started.elapsed());

@@ -42,9 +42,10 @@ impl Driver {
             let (batch, txid) = (self.batch, self.tickets[0].submission.txid);
             return Box::pin(async move {
                 crash_point!("coordinator.prepare.sending");
-                let vote = timeout(patience, participant.session_prepare(batch)).await;
+                let asked = participant.session_prepare(batch);
+                let vote = call.answer(patience, asked).await;
                 crash_point!("coordinator.prepare.answered");
-                let vote = vote.unwrap_or_else(|_| no_vote_came(patience));
+                let vote = vote.unwrap_or_else(|| no_vote_came(patience));
                 call.ended(is_vote(&vote));
                 let vote = with_only_member(vote, txid);
                 Happened::Voted(
@@ -59,9 +60,9 @@ impl Driver {
         let prepare = self.prepare_message(shard);
         Box::pin(async move {
             crash_point!("coordinator.prepare.sending");
-            let answer = timeout(patience, participant.prepare(prepare)).await;
+            let answer = call.answer(patience, participant.prepare(prepare)).await;
             crash_point!("coordinator.prepare.answered");
-            let answer = answer.unwrap_or_else(|_| PrepareAnswer {
+            let answer = answer.unwrap_or_else(|| PrepareAnswer {
                 vote: no_vote_came(patience),
                 results: Vec::new(),
             });
@@ -325,7 +326,7 @@ fn with_only_member(vote: Vote, txid: Txid) -> Vote {
 
 fn no_vote_came(patience: Duration) -> Vote {
     Vote::Unknown {
-        detail: format!("no vote within {patience:?}"),
+        detail: format!("no vote within {patience:?}, or the shard does not answer any more"),
     }
 }
 
