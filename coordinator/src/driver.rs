@@ -5,18 +5,19 @@
 //! Nothing here is remembered anywhere else.
 
 mod calls;
+mod home;
+mod phases;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use gavel_participant::crash_point;
 use gavel_protocol::batch::{BatchSpec, Effect, Event, MemberIndex, Rerun, Verdict};
 use gavel_protocol::message::{
-    DecideAnswer, Decided, FailedMember, FinishKind, HeadStarted, MemberReport, NoVote,
-    PrepareAnswer, ShardIdentity, Vote, WhyAborted,
+    DecideAnswer, Decided, FailedMember, FinishKind, MemberReport, NoVote, PrepareAnswer,
+    ShardIdentity, Vote, WhyAborted,
 };
 use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{
@@ -26,6 +27,8 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use self::calls::Happened;
+use self::home::AtHome;
+use self::phases::Phases;
 use crate::backoff;
 use crate::coordinator::Inner;
 use crate::engine::Answer;
@@ -57,7 +60,7 @@ pub struct Driver {
     executed: Vec<MemberIndex>,
     results: HashMap<ShardTag, Vec<Vec<StatementResult>>>,
     attempts: HashMap<Retry, u32>,
-    since: Since,
+    phases: Phases,
 }
 
 impl Driver {
@@ -102,7 +105,7 @@ impl Driver {
             executed: Vec::new(),
             results: HashMap::new(),
             attempts: HashMap::new(),
-            since: Since::now(),
+            phases: Phases::begin(),
             inner,
             tickets,
         })
@@ -154,18 +157,14 @@ impl Driver {
     }
 
     fn note_decided(&mut self) {
-        if let Some(since) = self.since.deciding.take() {
-            self.inner.meters.decide.record(since.elapsed());
-        }
-        self.since.decided = Instant::now();
+        self.phases.decided(&self.inner.meters);
         if let Some(seat) = &self.seat {
             seat.decided();
         }
     }
 
     fn note_applied(&self) {
-        let meters = &self.inner.meters;
-        meters.apply.record(self.since.decided.elapsed());
+        self.phases.applied(&self.inner.meters);
         self.tickets.iter().for_each(|ticket| ticket.applied());
     }
 
@@ -253,8 +252,7 @@ impl Driver {
             Effect::WorkFirst => under_way.push(self.head_start(true)),
             Effect::Prepare(shard) => under_way.push(self.prepare(shard)),
             Effect::Decide { members, failed } => {
-                self.inner.meters.prepare.record(self.since.began.elapsed());
-                self.since.deciding = Some(Instant::now());
+                self.phases.deciding(&self.inner.meters);
                 self.decide_now(members, failed, under_way);
             }
             Effect::AskRegister => under_way.push(self.ask_register(pause)),
@@ -271,84 +269,6 @@ impl Driver {
                 tracing::error!(batch = %self.batch, "ALARM: {detail}");
             }
             Effect::Rest => {}
-        }
-    }
-
-    /// Who works first. Home does nothing ahead of the votes with work that may do anything to
-    /// its session, nor where a later snapshot could make the difference (40001).
-    fn approach(&self) -> Approach {
-        let has_branches = self.identities.keys().any(|shard| *shard != self.home.tag);
-        match &self.seat {
-            Some(seat)
-                if has_branches
-                    && self.batch_safe
-                    && self.isolation == Isolation::ReadCommitted =>
-            {
-                seat.approach()
-            }
-            Some(_) | None => Approach::BranchesFirst,
-        }
-    }
-
-    fn note_head_start(&mut self, started: HeadStarted, is_first: bool) {
-        if !matches!(self.at_home, AtHome::Working) {
-            // It was given up in the meantime, and its session ended.
-            return;
-        }
-        self.at_home = match started {
-            HeadStarted::Ready { left_out, .. } if !is_first && !left_out.is_empty() => {
-                tracing::warn!(batch = %self.batch, "home left out members that the branches run");
-                AtHome::Unclear
-            }
-            HeadStarted::Ready { left_out, results } => {
-                if !left_out.is_empty() {
-                    self.failed(Side::Home);
-                }
-                self.left_out = left_out;
-                AtHome::Done(results)
-            }
-            HeadStarted::Not { detail } => {
-                tracing::debug!(batch = %self.batch, "no head start: {detail}");
-                AtHome::Unclear
-            }
-        };
-    }
-
-    /// Decides, on top of what home has done already if that is what every branch did.
-    fn decide_now(
-        &mut self,
-        members: Vec<MemberIndex>,
-        failed: Vec<FailedMember>,
-        under_way: &mut FuturesUnordered<BoxFuture<'static, Happened>>,
-    ) {
-        // The branches agreed with home about everybody that they were asked for; so whoever
-        // failed did so at home.
-        let everybody = members.len() == self.asked().count();
-        match std::mem::replace(&mut self.at_home, AtHome::Nothing) {
-            AtHome::Working => {
-                self.at_home = AtHome::Working;
-                self.waiting_decide = Some((members, failed));
-            }
-            AtHome::Done(results) if everybody => {
-                if let Some(seat) = &self.seat {
-                    seat.executed();
-                }
-                self.executed = members;
-                under_way.push(self.decide_in_session(results));
-            }
-            AtHome::Done(_) | AtHome::Unclear | AtHome::Nothing => {
-                under_way.push(self.decide(&members, failed));
-                self.executed = members;
-            }
-        }
-    }
-
-    fn decide_if_it_waits(
-        &mut self,
-        under_way: &mut FuturesUnordered<BoxFuture<'static, Happened>>,
-    ) {
-        if let Some((members, failed)) = self.waiting_decide.take() {
-            self.decide_now(members, failed, under_way);
         }
     }
 
@@ -476,17 +396,6 @@ fn has_left_out(vote: &Vote) -> bool {
     }
 }
 
-/// What home has done of its work before it was asked to decide.
-enum AtHome {
-    Nothing,
-    /// It is at it.
-    Working,
-    /// Everything, with these results; a session holds it open.
-    Done(Vec<Vec<StatementResult>>),
-    /// Nothing that counts. Its answer may have been lost, and a session hold it open.
-    Unclear,
-}
-
 /// Effects that the machine may ask for again, with growing pauses.
 #[derive(PartialEq, Eq, Hash)]
 enum Retry {
@@ -501,24 +410,6 @@ impl Retry {
             Self::Register => "register",
             Self::Commit(_) => "commit",
             Self::Rollback(_) => "rollback",
-        }
-    }
-}
-
-/// When the phases of the batch began.
-struct Since {
-    began: Instant,
-    deciding: Option<Instant>,
-    decided: Instant,
-}
-
-impl Since {
-    fn now() -> Self {
-        let now = Instant::now();
-        Self {
-            began: now,
-            deciding: None,
-            decided: now,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! A participant in this process.
 
+mod background;
+mod open;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use gavel_protocol::message::{
@@ -11,60 +14,19 @@ use gavel_protocol::message::{
     ShardIdentity, StatusAnswer, Vote,
 };
 use gavel_protocol::{
-    Access, BatchId, DeploymentName, DriverId, Gid, Incarnation, Limits, Principal, Refusal,
-    RefusalCode, ShardName, ShardTag, Txid,
+    Access, BatchId, DriverId, Gid, Incarnation, Principal, Refusal, RefusalCode, ShardTag, Txid,
 };
 use parking_lot::Mutex;
 
+use self::background::Background;
+pub use self::open::{OpenError, ShardConfig};
 use crate::api::{Attendance, Directory, Participant, Unavailable};
 use crate::attendance::Drivers;
-use crate::audit::background::{self, AuditTask};
-use crate::pg::ConnectError;
-use crate::retention::{self, RetentionTask};
-use crate::scan::{Finisher, Scanner, ScannerParts, ScannerTask};
-use crate::service_pool::{ServiceError, ServicePool, ServicePoolConfig};
+use crate::scan::Scanner;
+use crate::service_pool::{ServiceError, ServicePool};
 use crate::session::Sessions;
-use crate::shard::{Shard, Slots};
-use crate::start_check::{self, Expected, StartError};
-use crate::watch::WatchTask;
+use crate::shard::Shard;
 use crate::{decide, finish, metrics, prepare, resolve, rows, status, watch};
-
-/// What a participant must know about its shard.
-#[derive(Clone)]
-pub struct ShardConfig {
-    /// The installation.
-    pub deployment: DeploymentName,
-    /// The shard's name.
-    pub name: ShardName,
-    /// The shard's number.
-    pub tag: ShardTag,
-    /// `postgres://…` of a login with the role `gavel_participant`.
-    pub database_url: String,
-    /// The limits.
-    pub limits: Limits,
-}
-
-/// Why a participant does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The database URL cannot be used.
-    #[error("shard `{shard}`: {message}")]
-    Url {
-        /// Which shard.
-        shard: ShardName,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// The shard did not pass its start-up checks.
-    #[error("shard `{shard}`")]
-    Check {
-        /// Which shard.
-        shard: ShardName,
-        /// What it did not pass, and the fix.
-        #[source]
-        cause: Box<StartError>,
-    },
-}
 
 /// A participant in this process. Cheap to clone.
 #[derive(Clone)]
@@ -79,149 +41,22 @@ struct Inner {
     background: Mutex<Background>,
 }
 
-/// Work of its own. It knows all participants, this one included, so nothing of them is dropped
-/// before it has stopped.
-enum Background {
-    NotStarted,
-    Running { _running: Running },
-    Stopped,
-}
-
-/// Background work; it ends when this is dropped.
-struct Running {
-    _scan: ScannerTask,
-    _retention: RetentionTask,
-    _audit: AuditTask,
-    _watch: WatchTask,
-    sweep: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.sweep.abort();
-    }
-}
-
-struct ReservedFinisher(Arc<Shard>);
-
-#[async_trait]
-impl Finisher for ReservedFinisher {
-    async fn finish(&self, branches: Vec<Finish>) -> Vec<Finished> {
-        finish::finish(&self.0, &branches).await
-    }
-}
-
 impl LocalParticipant {
-    /// Checks the shard and opens it. Call [`LocalParticipant::start`] once all participants are
-    /// known.
-    ///
-    /// # Errors
-    /// [`OpenError::Check`] with the fix in its source. A shard that is down is
-    /// [`StartError::Unreachable`]: try again.
-    pub async fn open(config: ShardConfig) -> Result<Self, OpenError> {
-        let ShardConfig {
-            deployment,
-            name,
-            tag,
-            database_url,
-            limits,
-        } = config;
-        let bad_url = |message: String| OpenError::Url {
-            shard: name.clone(),
-            message,
-        };
-        let database: tokio_postgres::Config = database_url
-            .parse()
-            .map_err(|error: tokio_postgres::Error| bad_url(error.to_string()))?;
-        let pool = ServicePool::new(ServicePoolConfig {
-            database,
-            limits: limits.clone(),
-        });
-        let busy = limits.work_connections + limits.interactive_connections;
-        let slots_needed = u32::try_from(busy).unwrap_or(u32::MAX);
-        let expected = Expected {
-            deployment,
-            name: name.clone(),
-            tag,
-            slots_needed,
-        };
-        let checked = start_check::check(&pool, &expected)
-            .await
-            .map_err(|cause| OpenError::Check {
-                shard: name.clone(),
-                cause: Box::new(cause),
-            })?;
-        for warning in &checked.warnings {
-            tracing::warn!(shard = %name, "{warning}");
-        }
-        let slots = Slots::new(checked.slots as usize, &limits);
-        let shard = Shard::new(
-            checked.identity.clone(),
-            &database_url,
-            slots.clone(),
-            &limits,
-        )
-        .map_err(|error: ConnectError| bad_url(error.to_string()))?;
-        let shard = Arc::new(shard);
-        let drivers = Drivers::default();
-        let scanner = Scanner::new(ScannerParts {
-            identity: checked.identity,
-            pool: pool.clone(),
-            drivers: drivers.clone(),
-            meters: shard.meters.clone(),
-            slots,
-            finisher: Arc::new(ReservedFinisher(shard.clone())),
-        });
-        Ok(Self(Arc::new(Inner {
-            shard,
-            pool,
-            drivers,
-            sessions: Arc::default(),
-            scanner,
-            background: Mutex::new(Background::NotStarted),
-        })))
-    }
-
     /// Starts to scan for in-doubt branches. `directory` has every shard, this one included.
     pub fn start(&self, directory: Directory) {
-        let inner = &self.0;
-        let mut background = inner.background.lock();
-        if !matches!(*background, Background::NotStarted) {
-            return;
-        }
-        let running = Running {
-            _scan: inner.scanner.start(directory.clone()),
-            _retention: retention::start(&inner.shard, inner.pool.clone(), directory.clone()),
-            _audit: background::start(
-                inner.pool.clone(),
-                inner.shard.tag(),
-                inner.shard.meters.clone(),
-                directory,
-            ),
-            _watch: watch::start(
-                inner.shard.clone(),
-                inner.pool.clone(),
-                inner.drivers.clone(),
-            ),
-            sweep: tokio::spawn(sweep(
-                inner.sessions.clone(),
-                inner.drivers.clone(),
-                inner.shard.limits.clone(),
-            )),
-        };
-        *background = Background::Running { _running: running };
+        self.0.background.lock().start(&self.0, directory);
     }
 
     /// Stops serving: every driver is told, so that it looks for this shard elsewhere, and
     /// nothing is scanned or audited any more. For good.
     pub fn stop(&self) {
         self.0.drivers.stop();
-        *self.0.background.lock() = Background::Stopped;
+        self.0.background.lock().stop();
     }
 
     /// Why nothing can be done here, if that is so: the database is asked.
     pub async fn not_ready(&self) -> Option<String> {
-        if matches!(*self.0.background.lock(), Background::Stopped) {
+        if self.0.background.lock().is_stopped() {
             return Some("shutting down".to_owned());
         }
         watch::ask(&self.0.pool, &self.0.shard.meters)
@@ -272,15 +107,6 @@ async fn prepare(shard: &Shard, drivers: &Drivers, message: &Prepare) -> Prepare
         drivers.forget(&message.gid);
     }
     answer
-}
-
-/// Ends interactive branches that nobody will continue.
-async fn sweep(sessions: Arc<Sessions>, drivers: Drivers, limits: Limits) {
-    let every = Duration::from_millis(limits.scan_interval_ms);
-    loop {
-        tokio::time::sleep(every).await;
-        sessions.sweep(&drivers, &limits).await;
-    }
 }
 
 #[async_trait]

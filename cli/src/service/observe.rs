@@ -14,9 +14,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures::future::BoxFuture;
+use gavel_coordinator::api::shard_health;
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::network::listen;
@@ -116,21 +117,6 @@ async fn ready(State(health): State<Health>) -> Response {
     }
 }
 
-/// 503 if one of them is not well.
 async fn shards(State(health): State<Health>) -> Response {
-    let shards = health().await.shards;
-    let is_well = shards.iter().all(|(_, wrong)| wrong.is_none());
-    let each = shards.into_iter().map(|(name, wrong)| {
-        let state = match wrong {
-            None => json!({ "healthy": true }),
-            Some(reason) => json!({ "healthy": false, "reason": reason }),
-        };
-        (name, state)
-    });
-    let body: Value = each.collect::<serde_json::Map<_, _>>().into();
-    let status = match is_well {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (status, Json(json!({ "shards": body }))).into_response()
+    shard_health(health().await.shards)
 }

@@ -68,131 +68,163 @@ fn every_alert_has_its_entry_and_every_query_its_metrics() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_alert_fires_by_a_real_fault_and_ends_as_its_entry_says() {
-    let stage = Stage::start();
-    let watching = Prometheus::watch(&stage.dev);
-    let mut fired: BTreeSet<String> = BTreeSet::new();
-    let mut expect = |alerts: &[&str]| {
-        let names = alerts.iter().filter_map(|alert| alert.split(' ').next());
-        fired.extend(names.map(str::to_owned));
-    };
-    stage.commit().await;
-    watching.until_calm(stage.processes()).await;
+    let mut drill = Drill::start().await;
+    drill.overload_and_a_knock_without_a_token().await;
+    drill.every_query_of_the_dashboard().await;
+    drill.prepared_transactions_of_somebody_else().await;
+    drill.a_server_that_lost_what_it_acknowledged().await;
+    drill.a_branch_from_an_old_backup().await;
+    drill.home_dies_with_a_branch_prepared_elsewhere().await;
+    drill.a_server_stops().await;
+    drill.no_participant_is_left().await;
+    drill.every_alert_has_fired();
+}
 
-    // Too much at once, and somebody without a token.
-    let alerts = ["GavelOverloaded", "GavelAuthenticationFailures"];
-    watching
-        .until_firing(&alerts, async || {
-            stage.overload().await;
-            stage.knock().await;
-        })
-        .await;
-    expect(&alerts);
-    for query in expressions() {
-        watching.query(&query).await;
+/// Faults, one after the other, each ended before the next.
+struct Drill {
+    stage: Stage,
+    watching: Prometheus,
+    fired: BTreeSet<String>,
+}
+
+impl Drill {
+    async fn start() -> Self {
+        let stage = Stage::start();
+        let watching = Prometheus::watch(&stage.dev);
+        stage.commit().await;
+        let drill = Self {
+            stage,
+            watching,
+            fired: BTreeSet::new(),
+        };
+        drill.calm().await;
+        drill
     }
-    let rate = r#"rate(gavel_transactions_total{outcome="committed"}[30s]) > 0"#;
-    assert!(
-        watching.query(rate).await > 0,
-        "the dashboard shows nothing"
-    );
-    watching.until_calm(stage.processes()).await;
 
-    // Somebody else's prepared transactions fill the server.
-    stage.prepare_theirs(52);
-    let alerts = ["GavelSlotsScarce beta", "GavelForeignPrepared beta"];
-    watching.until_firing(&alerts, async || {}).await;
-    expect(&alerts);
-    stage.rollback_theirs(52);
-    watching.until_calm(stage.processes()).await;
+    async fn calm(&self) {
+        self.watching.until_calm(self.stage.processes()).await;
+    }
 
-    // A server that lost what it had acknowledged: home misses it.
-    stage.sql(BETA, "DELETE FROM gavel.branch");
-    let alerts = ["GavelDamage alpha"];
-    watching.until_firing(&alerts, async || {}).await;
-    expect(&alerts);
-    stage.acknowledge_damage();
-    watching.until_calm(stage.processes()).await;
+    /// Waits for these alerts, each `NAME` or `NAME SHARD`, while the fault goes on.
+    async fn fires(&mut self, alerts: &[&str], fault: impl AsyncFn(&Stage)) {
+        let stage = &self.stage;
+        let going_on = async || fault(stage).await;
+        self.watching.until_firing(alerts, going_on).await;
+        let names = alerts.iter().filter_map(|alert| alert.split(' ').next());
+        self.fired.extend(names.map(str::to_owned));
+    }
 
-    // A branch from an old backup: home does not keep its decision any more.
-    stage.age_home();
-    let old = stage.prepare_ours(stage::days_ago(30));
-    let alerts = ["GavelBranchStuck beta", "GavelInDoubt beta"];
-    watching.until_firing(&alerts, async || {}).await;
-    expect(&alerts);
-    stage.sql(BETA, &format!("ROLLBACK PREPARED '{old}'"));
-    watching.until_calm(stage.processes()).await;
-
-    // Home's participant dies with a branch prepared elsewhere.
-    stage.prepare_ours(stage::days_ago(0));
-    stage
-        .dev
-        .kill(Role::Participant(ALPHA))
-        .expect("kill the participant");
-    let alerts = [
-        "GavelProcessDown",
-        "GavelShardDown alpha",
-        "GavelInDoubt beta",
-    ];
-    watching.until_firing(&alerts, async || {}).await;
-    expect(&alerts);
-    stage
-        .dev
-        .restart(Role::Participant(ALPHA))
-        .expect("start it again");
-    watching.until_calm(stage.processes()).await;
-
-    // A server stops. What needs all shards cannot go on: audits, and the retention of a
-    // participant that starts now.
-    stage.dev.servers()[BETA]
-        .stop(Mode::Immediate)
-        .expect("stop the server");
-    let alerts = [
-        "GavelScanStale beta",
-        "GavelShardDown beta",
-        "GavelShardFlaps beta",
-    ];
-    watching
-        .until_firing(&alerts, async || drop(stage.try_to_commit().await))
-        .await;
-    expect(&alerts);
-    stage
-        .dev
-        .kill(Role::Participant(ALPHA))
-        .expect("kill the participant");
-    stage
-        .dev
-        .restart(Role::Participant(ALPHA))
-        .expect("start it again");
-    let alerts = ["GavelAuditStale alpha", "GavelRetentionStale alpha"];
-    watching.until_firing(&alerts, async || {}).await;
-    expect(&alerts);
-    stage.dev.servers()[BETA].start().expect("start the server");
-    watching.until_calm(stage.processes()).await;
-
-    // No participant is left.
-    for shard in [ALPHA, BETA] {
-        stage
+    fn kill(&self, shard: usize) {
+        let participant = Role::Participant(shard);
+        self.stage
             .dev
-            .kill(Role::Participant(shard))
+            .kill(participant)
             .expect("kill the participant");
     }
-    let alerts = ["GavelNobodyCommits"];
-    watching.until_firing(&alerts, async || {}).await;
-    expect(&alerts);
-    for shard in [ALPHA, BETA] {
-        stage
-            .dev
-            .restart(Role::Participant(shard))
-            .expect("start it again");
+
+    fn restart(&self, shard: usize) {
+        let participant = Role::Participant(shard);
+        self.stage.dev.restart(participant).expect("start it again");
     }
-    watching.until_calm(stage.processes()).await;
-    stage.commit().await;
 
-    let all: BTreeSet<String> = alerts_with_fault();
-    assert_eq!(fired, all, "an alert without its fault");
+    async fn overload_and_a_knock_without_a_token(&mut self) {
+        let alerts = ["GavelOverloaded", "GavelAuthenticationFailures"];
+        let fault = async |stage: &Stage| {
+            stage.overload().await;
+            stage.knock().await;
+        };
+        self.fires(&alerts, fault).await;
+    }
+
+    /// While there is something to see.
+    async fn every_query_of_the_dashboard(&self) {
+        for query in expressions() {
+            self.watching.query(&query).await;
+        }
+        let rate = r#"rate(gavel_transactions_total{outcome="committed"}[30s]) > 0"#;
+        assert!(
+            self.watching.query(rate).await > 0,
+            "the dashboard shows nothing"
+        );
+        self.calm().await;
+    }
+
+    async fn prepared_transactions_of_somebody_else(&mut self) {
+        self.stage.prepare_theirs(52);
+        let alerts = ["GavelSlotsScarce beta", "GavelForeignPrepared beta"];
+        self.fires(&alerts, nothing_more).await;
+        self.stage.rollback_theirs(52);
+        self.calm().await;
+    }
+
+    /// Home misses it.
+    async fn a_server_that_lost_what_it_acknowledged(&mut self) {
+        self.stage.sql(BETA, "DELETE FROM gavel.branch");
+        self.fires(&["GavelDamage alpha"], nothing_more).await;
+        self.stage.acknowledge_damage();
+        self.calm().await;
+    }
+
+    /// Home does not keep its decision any more.
+    async fn a_branch_from_an_old_backup(&mut self) {
+        self.stage.age_home();
+        let old = self.stage.prepare_ours(stage::days_ago(30));
+        let alerts = ["GavelBranchStuck beta", "GavelInDoubt beta"];
+        self.fires(&alerts, nothing_more).await;
+        self.stage.sql(BETA, &format!("ROLLBACK PREPARED '{old}'"));
+        self.calm().await;
+    }
+
+    async fn home_dies_with_a_branch_prepared_elsewhere(&mut self) {
+        self.stage.prepare_ours(stage::days_ago(0));
+        self.kill(ALPHA);
+        let alerts = [
+            "GavelProcessDown",
+            "GavelShardDown alpha",
+            "GavelInDoubt beta",
+        ];
+        self.fires(&alerts, nothing_more).await;
+        self.restart(ALPHA);
+        self.calm().await;
+    }
+
+    /// What needs all shards cannot go on: audits, and the retention of a participant that
+    /// starts now.
+    async fn a_server_stops(&mut self) {
+        let stopped = self.stage.dev.servers()[BETA].stop(Mode::Immediate);
+        stopped.expect("stop the server");
+        let alerts = [
+            "GavelScanStale beta",
+            "GavelShardDown beta",
+            "GavelShardFlaps beta",
+        ];
+        let fault = async |stage: &Stage| drop(stage.try_to_commit().await);
+        self.fires(&alerts, fault).await;
+        self.kill(ALPHA);
+        self.restart(ALPHA);
+        let alerts = ["GavelAuditStale alpha", "GavelRetentionStale alpha"];
+        self.fires(&alerts, nothing_more).await;
+        let started = self.stage.dev.servers()[BETA].start();
+        started.expect("start the server");
+        self.calm().await;
+    }
+
+    async fn no_participant_is_left(&mut self) {
+        self.kill(ALPHA);
+        self.kill(BETA);
+        self.fires(&["GavelNobodyCommits"], nothing_more).await;
+        self.restart(ALPHA);
+        self.restart(BETA);
+        self.calm().await;
+        self.stage.commit().await;
+    }
+
+    fn every_alert_has_fired(&self) {
+        let all = alerts().into_iter().filter(|alert| *alert != WITHOUT_FAULT);
+        let all: BTreeSet<String> = all.map(str::to_owned).collect();
+        assert_eq!(self.fired, all, "an alert without its fault");
+    }
 }
 
-fn alerts_with_fault() -> BTreeSet<String> {
-    let all = alerts().into_iter().filter(|alert| *alert != WITHOUT_FAULT);
-    all.map(str::to_owned).collect()
-}
+/// The fault goes on by itself.
+async fn nothing_more(_: &Stage) {}

@@ -139,24 +139,24 @@ fn branch(branch: &InDoubtBranch) -> Value {
     })
 }
 
-/// The shards of the deployment.
-/// What is wrong with each shard.
-pub(super) fn shard_health(health: &[(ShardTag, Option<String>)], shards: &ShardMap) -> Response {
-    let each = health.iter().filter_map(|(tag, why)| {
-        let state = match why {
+/// What is wrong with each shard: 503 if it is anything with any of them.
+pub fn shard_health(shards: impl IntoIterator<Item = (String, Option<String>)>) -> Response {
+    let mut status = StatusCode::OK;
+    let each = shards.into_iter().map(|(name, wrong)| {
+        let state = match wrong {
             None => json!({ "healthy": true }),
-            Some(why) => json!({ "healthy": false, "reason": why }),
+            Some(reason) => {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+                json!({ "healthy": false, "reason": reason })
+            }
         };
-        Some((shards.name(*tag)?.to_string(), state))
+        (name, state)
     });
-    let body: serde_json::Map<_, _> = each.collect();
-    let status = match health.iter().all(|(_, why)| why.is_none()) {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    respond(status, json!({ "shards": body }))
+    let shards: Map<_, _> = each.collect();
+    respond(status, json!({ "shards": shards }))
 }
 
+/// The shards of the deployment.
 pub(super) fn shards(shards: &ShardMap) -> Response {
     let one = |(tag, name): (ShardTag, &gavel_protocol::ShardName)| json!({ "name": name.as_str(), "tag": tag });
     let all: Vec<_> = shards.iter().map(one).collect();

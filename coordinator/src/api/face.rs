@@ -250,11 +250,21 @@ impl Face {
         Ok(running.await.ok_or_else(ApiError::internal)??)
     }
 
-    /// Why the engine cannot commit at this moment, if so.
+    /// What is wrong with each shard, by its name.
+    pub(super) fn named_shard_health(&self) -> Vec<(String, Option<String>)> {
+        let health = self.shard_health().into_iter();
+        let name = |tag| self.shards().name(tag).map(ToString::to_string);
+        health
+            .filter_map(|(tag, wrong)| Some((name(tag)?, wrong)))
+            .collect()
+    }
+
+    /// What is wrong with each shard.
     pub(super) fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
         self.engine.shard_health()
     }
 
+    /// Why the engine cannot commit at this moment, if so.
     pub(super) async fn not_ready(&self) -> Option<String> {
         self.engine.not_ready().await
     }

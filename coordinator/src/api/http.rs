@@ -216,5 +216,5 @@ async fn ready(State(face): Shared) -> Answered {
 /// 503 if one of them is not well. That is no reason to send traffic elsewhere: other coordinators
 /// do not reach it either.
 async fn shard_health(State(face): Shared) -> Response {
-    answer::shard_health(&face.shard_health(), face.shards())
+    answer::shard_health(face.named_shard_health())
 }

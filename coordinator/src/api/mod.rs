@@ -25,6 +25,7 @@ mod rows;
 mod serve;
 mod submits;
 
+pub use answer::shard_health;
 pub use auth::{AuthConfigError, Authenticator, Caller, Role, TokenSource};
 pub use bind::{BindError, check_bind};
 pub use serve::serve;

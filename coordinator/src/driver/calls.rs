@@ -15,7 +15,8 @@ use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{Access, Gid, MembersDigest, ShardTag, Txid};
 use tokio::time::{sleep, timeout};
 
-use super::{AtHome, Driver};
+use super::Driver;
+use super::home::AtHome;
 use crate::circuits::{is_decision, is_finish, is_vote};
 use crate::lanes::Seat;
 
