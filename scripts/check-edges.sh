@@ -11,15 +11,16 @@ readonly ALLOWED='
 gavel-protocol:
 local-postgres:
 gavel-wire: gavel-protocol
+gavel-tls: gavel-protocol
 gavel-migrations: gavel-protocol
-gavel-participant: gavel-protocol gavel-wire gavel-migrations
-gavel-coordinator: gavel-protocol gavel-wire gavel-participant
-gavel-client: gavel-protocol gavel-wire +gavel-coordinator +gavel-participant
+gavel-participant: gavel-protocol gavel-wire gavel-tls gavel-migrations
+gavel-coordinator: gavel-protocol gavel-wire gavel-tls gavel-participant
+gavel-client: gavel-protocol gavel-wire gavel-tls +gavel-coordinator +gavel-participant
 gavel-demo: gavel-client gavel-protocol gavel-devkit
 gavel-sim: gavel-protocol
 gavel-devkit: gavel-migrations local-postgres
 gavel-chaos: gavel-client gavel-protocol gavel-devkit local-postgres
-gavel-cli: gavel-chaos gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
+gavel-cli: gavel-tls gavel-chaos gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
 gavel-tests: *
 gavel-bench: *
 '
