@@ -12,7 +12,7 @@ gavel-protocol:
 local-postgres:
 gavel-wire: gavel-protocol
 gavel-tls: gavel-protocol
-gavel-migrations: gavel-protocol
+gavel-migrations: gavel-protocol gavel-tls
 gavel-participant: gavel-protocol gavel-wire gavel-tls gavel-migrations
 gavel-coordinator: gavel-protocol gavel-wire gavel-tls gavel-participant
 gavel-client: gavel-protocol gavel-wire gavel-tls +gavel-coordinator +gavel-participant

@@ -20,6 +20,7 @@ mod roles;
 
 use std::str::FromStr as _;
 
+use gavel_tls::DatabaseUrl;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -103,7 +104,11 @@ async fn connect(admin_url: &str) -> Result<PgConnection, MigrateError> {
         let source = sqlx::Error::Configuration("the scheme is not postgres://".into());
         return Err(MigrateError::Address { source });
     }
-    let options = PgConnectOptions::from_str(admin_url)
+    let spelled_out = DatabaseUrl::spelled_out(admin_url).map_err(|error| {
+        let source = sqlx::Error::Configuration(error.into());
+        MigrateError::Address { source }
+    })?;
+    let options = PgConnectOptions::from_str(&spelled_out)
         .map_err(|source| MigrateError::Address { source })?
         .application_name("gavel migrate")
         // "already exists, skipping" is not news.

@@ -30,11 +30,12 @@ use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
 use gavel_protocol::Limits;
+use gavel_tls::{DatabaseTls, DatabaseUrl};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, CancelToken, Config, NoTls, Row, Statement};
+use tokio_postgres::{AsyncMessage, CancelToken, Config, Row, Statement};
 
 use crate::pg::pool::PoolStatus;
 
@@ -95,7 +96,7 @@ impl ServiceError {
 #[derive(Debug, Clone)]
 pub struct ServicePoolConfig {
     /// Where the shard is and as whom to connect.
-    pub database: Config,
+    pub database: DatabaseUrl,
     /// The limits.
     pub limits: Limits,
 }
@@ -180,6 +181,7 @@ impl ServicePool {
 /// Connects and checks sessions.
 pub struct ServiceManager {
     database: Config,
+    tls: DatabaseTls,
     limits: Limits,
     set_up: String,
     answer_limit: Duration,
@@ -188,7 +190,11 @@ pub struct ServiceManager {
 impl ServiceManager {
     fn new(config: ServicePoolConfig) -> Self {
         let ServicePoolConfig {
-            mut database,
+            database:
+                DatabaseUrl {
+                    config: mut database,
+                    tls,
+                },
             limits,
         } = config;
         let connect = Duration::from_millis(limits.connect_timeout_ms);
@@ -207,6 +213,7 @@ impl ServiceManager {
             .max(limits.resolve_lock_timeout_ms.saturating_mul(2));
         Self {
             database,
+            tls,
             set_up: set_up(&limits, statement_timeout_ms),
             answer_limit: Duration::from_millis(statement_timeout_ms) + ANSWER_GRACE,
             limits,
@@ -236,7 +243,7 @@ impl Manager for ServiceManager {
     async fn create(&self) -> Result<ServiceClient, ServiceError> {
         let (client, mut connection) = self
             .database
-            .connect(NoTls)
+            .connect(self.tls.clone())
             .await
             .map_err(ServiceError::Connect)?;
         let warnings = Arc::new(AtomicU64::new(0));
@@ -255,6 +262,7 @@ impl Manager for ServiceManager {
         });
         let session = ServiceClient {
             client,
+            tls: self.tls.clone(),
             warnings,
             statements: Mutex::default(),
             abandoned: AtomicBool::new(false),
@@ -302,6 +310,7 @@ fn count_warning(notice: &tokio_postgres::error::DbError, counter: &AtomicU64) {
 /// One session.
 pub struct ServiceClient {
     client: tokio_postgres::Client,
+    tls: DatabaseTls,
     warnings: Arc<AtomicU64>,
     statements: Mutex<HashMap<&'static str, Statement>>,
     abandoned: AtomicBool,
@@ -316,7 +325,7 @@ impl Drop for ServiceClient {
         if self.abandoned.load(Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(cancel(self.client.cancel_token()));
+            runtime.spawn(cancel(self.client.cancel_token(), self.tls.clone()));
         }
     }
 }
@@ -388,7 +397,7 @@ impl ServiceClient {
         let answer = match tokio::time::timeout(self.answer_limit, &mut answer).await {
             Ok(answer) => answer,
             Err(_) => {
-                cancel(self.client.cancel_token()).await;
+                cancel(self.client.cancel_token(), self.tls.clone()).await;
                 tokio::time::timeout(CANCEL_GRACE, answer)
                     .await
                     .map_err(|_| ServiceError::NoAnswer(self.answer_limit + CANCEL_GRACE))?
@@ -400,8 +409,8 @@ impl ServiceClient {
 }
 
 /// Asks the server to cancel what a session is doing. Whether it did, the session's answer tells.
-async fn cancel(token: CancelToken) {
-    match tokio::time::timeout(CANCEL_GRACE, token.cancel_query(NoTls)).await {
+async fn cancel(token: CancelToken, tls: DatabaseTls) {
+    match tokio::time::timeout(CANCEL_GRACE, token.cancel_query(tls)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a statement could not be cancelled"),
         Err(_) => tracing::debug!("a statement could not be cancelled in time"),

@@ -4,12 +4,14 @@
 //! address beyond loopback means when it says nothing. Modes that encrypt without knowing for whom
 //! (`prefer`, `require`, `verify-ca`) keep out only those who do not try.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -56,6 +58,20 @@ pub enum DatabaseUrlError {
     HalfCertificate,
 }
 
+impl FromStr for DatabaseUrl {
+    type Err = DatabaseUrlError;
+    fn from_str(url: &str) -> Result<Self, DatabaseUrlError> {
+        Self::parse(url)
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        fmt::Debug::fmt(&self.config, f)
+    }
+}
+
 impl DatabaseUrl {
     /// Reads `postgres://…` with libpq's `sslmode` (`disable` or `verify-full`), `sslrootcert` (a
     /// file, or `system`), `sslcert` and `sslkey`.
@@ -92,6 +108,33 @@ impl DatabaseUrl {
         };
         let tls = DatabaseTls(Some(Arc::new(Verified { authorities, own })));
         Ok(Self { config, tls })
+    }
+
+    /// The same address with its `sslmode` written out, for libraries that have other defaults.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn spelled_out(url: &str) -> Result<String, DatabaseUrlError> {
+        let parsed = Self::parse(url)?;
+        let (plain, _) = split(url);
+        let mut all = format!("{plain}{}", if plain.contains('?') { '&' } else { '?' });
+        let Some(verified) = parsed.tls.0 else {
+            all.push_str("sslmode=disable");
+            return Ok(all);
+        };
+        all.push_str("sslmode=verify-full");
+        let authorities = match &verified.authorities {
+            Authorities::System => None,
+            Authorities::File(file) => Some(("sslrootcert", file)),
+        };
+        let own = verified.own.iter();
+        let own = own.flat_map(|(certificate, key)| [("sslcert", certificate), ("sslkey", key)]);
+        for (name, file) in authorities.into_iter().chain(own) {
+            let file = file.to_string_lossy();
+            let file = utf8_percent_encode(&file, NON_ALPHANUMERIC);
+            all.push_str(&format!("&{name}={file}"));
+        }
+        Ok(all)
     }
 
     /// Whether passwords and rows cross a network in the clear.
@@ -319,6 +362,28 @@ mod tests {
             matches!(&verified.authorities, Authorities::File(file) if file == Path::new("/ca file"))
         );
         assert_eq!(verified.own, Some(("c".into(), "k".into())));
+    }
+
+    #[test]
+    fn an_address_that_is_spelled_out_means_the_same() {
+        for (url, expected) in [
+            (
+                "postgres://a@localhost/d",
+                "postgres://a@localhost/d?sslmode=disable",
+            ),
+            (
+                "postgres://a@db/d?user=b",
+                "postgres://a@db/d?user=b&sslmode=verify-full",
+            ),
+            (
+                "postgres://a@db/d?sslrootcert=/ca",
+                "postgres://a@db/d?sslmode=verify-full&sslrootcert=%2Fca",
+            ),
+        ] {
+            let all = DatabaseUrl::spelled_out(url).unwrap();
+            assert_eq!(all, expected);
+            assert_eq!(DatabaseUrl::spelled_out(&all).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use futures::future::join_all;
 use gavel_participant::service_pool::{ServicePool, ServicePoolConfig};
 use gavel_participant::start_check::{self, Checked, StartError};
+use gavel_tls::DatabaseUrl;
 use serde_json::{Value, json};
 
 use crate::config::{Config, ShardConfig};
@@ -45,7 +46,7 @@ async fn check(
 
 /// A pool for questions to one shard; nothing is connected yet.
 pub(crate) fn pool(config: &Config, shard: &ShardConfig) -> anyhow::Result<ServicePool> {
-    let database = shard.database_url().expose().parse();
+    let database = DatabaseUrl::parse(shard.database_url().expose());
     Ok(ServicePool::new(ServicePoolConfig {
         database: database.context("database_url is not a usable address")?,
         limits: config.limits.clone(),

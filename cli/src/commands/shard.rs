@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, bail};
 use gavel_protocol::ShardName;
+use gavel_tls::DatabaseUrl;
 use serde_json::json;
-use tokio_postgres::NoTls;
 use tokio_postgres::types::{FromSql, ToSql};
 
 use crate::config::{Config, ShardConfig};
@@ -61,7 +61,10 @@ pub(crate) async fn as_admin<T: for<'a> FromSql<'a>>(
             "shard `{name}` has no admin_url: add it to its [[shard]] table, or give --admin-url"
         );
     };
-    let (client, connection) = tokio_postgres::connect(url, NoTls)
+    let DatabaseUrl { config, tls } =
+        DatabaseUrl::parse(url).context("admin_url is not a usable address")?;
+    let (client, connection) = config
+        .connect(tls)
         .await
         .context("cannot connect to the database")?;
     let connection = tokio::spawn(connection);

@@ -1,10 +1,10 @@
 //! Rules between keys, which types cannot express.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr as _;
 
 use gavel_coordinator::api::Authenticator;
 use gavel_protocol::ShardMap;
+use gavel_tls::DatabaseUrl;
 
 use super::{Config, Problem, Secret, ShardConfig};
 use crate::commands::check::with_causes;
@@ -62,7 +62,7 @@ fn databases(config: &Config, found: &mut Vec<Problem>) {
         ] {
             let Some(url) = url else { continue };
             let key = format!("shard[{index}].{name}");
-            let place = match place(url) {
+            let place = match place(url, config.allow_insecure_network) {
                 Ok(place) => place,
                 Err(what) => {
                     let fix = "use postgres://role:password@host:port/database";
@@ -94,19 +94,20 @@ fn sources(index: usize, shard: &ShardConfig, found: &mut Vec<Problem>) {
 }
 
 /// Host, port and database of an address. Two addresses of one place are one database.
-fn place(url: &Secret) -> Result<String, String> {
+fn place(url: &Secret, allow_insecure_network: bool) -> Result<String, String> {
     let text = url.expose();
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
         return Err("not a postgres:// address".to_owned());
     }
-    let parsed = tokio_postgres::Config::from_str(text).map_err(|error| {
-        // The parser's cause names the option, never its value's secret parts.
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        format!(
-            "not a usable address: {}",
-            cause.unwrap_or_else(|| error.to_string())
-        )
-    })?;
+    let url = DatabaseUrl::parse(text).map_err(|error| format!("not a usable address: {error}"))?;
+    if url.is_exposed() && !allow_insecure_network {
+        return Err(
+            "passwords and rows would cross the network in the clear: use sslmode=verify-full, \
+             or accept it with allow_insecure_network"
+                .to_owned(),
+        );
+    }
+    let parsed = url.config;
     let database = parsed.get_dbname().ok_or("the address names no database")?;
     if parsed.get_user().is_none() {
         return Err("the address names no role".to_owned());

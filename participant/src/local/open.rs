@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use gavel_protocol::message::{Finish, Finished};
 use gavel_protocol::{DeploymentName, Limits, ShardName, ShardTag};
+use gavel_tls::DatabaseUrl;
 use parking_lot::Mutex;
 
 use super::background::Background;
@@ -82,9 +83,8 @@ impl LocalParticipant {
             shard: name.clone(),
             message,
         };
-        let database: tokio_postgres::Config = database_url
-            .parse()
-            .map_err(|error: tokio_postgres::Error| bad_url(error.to_string()))?;
+        let database = DatabaseUrl::parse(&database_url);
+        let database = database.map_err(|error| bad_url(error.to_string()))?;
         let pool = ServicePool::new(ServicePoolConfig {
             database,
             limits: limits.clone(),

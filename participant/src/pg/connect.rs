@@ -6,11 +6,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
 use gavel_protocol::Limits;
+use gavel_tls::{DatabaseTls, DatabaseUrl};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
@@ -36,6 +39,12 @@ pub enum ConnectError {
     /// The network or the operating system failed.
     #[error("cannot reach PostgreSQL")]
     Io(#[from] io::Error),
+    /// The server does not speak TLS.
+    #[error(
+        "the server does not speak TLS: set ssl = on with a certificate there, or \
+         sslmode=disable in the address"
+    )]
+    NoTls,
     /// PostgreSQL refused.
     #[error("PostgreSQL refused the connection: {0}")]
     Refused(ServerError),
@@ -49,6 +58,7 @@ pub struct Target {
     user: String,
     password: Option<Vec<u8>>,
     database: String,
+    tls: DatabaseTls,
     settings: Vec<(&'static str, String)>,
     connect_timeout: Duration,
 }
@@ -57,9 +67,8 @@ impl Target {
     /// Reads a `postgres://` URL. Settings that the protocol relies on are part of the start-up
     /// packet, so that `RESET ALL` returns to them.
     pub fn from_url(url: &str, limits: &Limits) -> Result<Self, ConnectError> {
-        let config: tokio_postgres::Config = url
-            .parse()
-            .map_err(|error: tokio_postgres::Error| ConnectError::Url(error.to_string()))?;
+        let DatabaseUrl { config, tls } =
+            DatabaseUrl::parse(url).map_err(|error| ConnectError::Url(error.to_string()))?;
         let [host] = config.get_hosts() else {
             // Two hosts could be two registers.
             let message = "it must name exactly one host, the shard's primary".to_owned();
@@ -72,6 +81,7 @@ impl Target {
             database: config.get_dbname().unwrap_or(&user).to_owned(),
             user,
             password: config.get_password().map(<[u8]>::to_vec),
+            tls,
             settings: session_settings(limits),
             connect_timeout: Duration::from_millis(limits.connect_timeout_ms),
         })
@@ -84,20 +94,34 @@ impl Target {
     }
 
     async fn open(&self) -> Result<Connection, ConnectError> {
-        let stream: Box<dyn Stream> = match &self.host {
-            Host::Tcp(host) => Box::new(tcp(host, self.port).await?),
+        match &self.host {
+            Host::Tcp(host) if self.tls.is_on() => {
+                let stream = ask_for_tls(tcp(host, self.port).await?).await?;
+                let (stream, binding) = self.tls.encrypt(host, stream).await?;
+                self.greet_bound(Box::new(stream), binding).await
+            }
+            Host::Tcp(host) => self.greet(Box::new(tcp(host, self.port).await?)).await,
             Host::Unix(folder) => {
                 let path = folder.join(format!(".s.PGSQL.{}", self.port));
-                Box::new(UnixStream::connect(path).await?)
+                self.greet(Box::new(UnixStream::connect(path).await?)).await
             }
-        };
-        self.greet(stream).await
+        }
     }
 
     /// Makes a stream to a server a connection.
     pub(super) async fn greet(&self, stream: Box<dyn Stream>) -> Result<Connection, ConnectError> {
+        self.greet_bound(stream, None).await
+    }
+
+    /// The same; `binding` is what ties a password exchange to the stream's encryption.
+    async fn greet_bound(
+        &self,
+        stream: Box<dyn Stream>,
+        binding: Option<Vec<u8>>,
+    ) -> Result<Connection, ConnectError> {
         let mut handshake = Handshake {
             stream,
+            binding,
             inbound: Inbound::new(),
         };
         handshake.start_up(self).await?;
@@ -145,8 +169,21 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Asks the server to speak TLS. Its answer is one byte, and nothing more is read: what somebody
+/// on the way adds to it becomes part of the handshake, which then fails (CVE-2021-23222).
+async fn ask_for_tls(mut stream: TcpStream) -> Result<TcpStream, ConnectError> {
+    let mut packet = BytesMut::new();
+    frontend::ssl_request(&mut packet);
+    stream.write_all(&packet).await?;
+    match stream.read_u8().await? {
+        b'S' => Ok(stream),
+        _ => Err(ConnectError::NoTls),
+    }
+}
+
 struct Handshake {
     stream: Box<dyn Stream>,
+    binding: Option<Vec<u8>>,
     inbound: Inbound,
 }
 
@@ -192,15 +229,24 @@ impl Handshake {
         body: &AuthenticationSaslBody,
         password: &[u8],
     ) -> Result<(), ConnectError> {
-        if !body
+        let offered: Vec<String> = body
             .mechanisms()
-            .any(|mechanism| Ok(mechanism == SCRAM_SHA_256))?
-        {
-            return Err(unexpected("no SCRAM-SHA-256"));
-        }
-        let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
+            .map(|each| Ok(each.to_owned()))
+            .collect()?;
+        let offers = |wanted: &str| offered.iter().any(|mechanism| mechanism == wanted);
+        let (mechanism, binding) = match self.binding.take() {
+            // Whoever sits in between has another certificate, and so another binding.
+            Some(binding) if offers(SCRAM_SHA_256_PLUS) => (
+                SCRAM_SHA_256_PLUS,
+                ChannelBinding::tls_server_end_point(binding),
+            ),
+            Some(_) if offers(SCRAM_SHA_256) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+            None if offers(SCRAM_SHA_256) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+            _ => return Err(unexpected("no SCRAM-SHA-256")),
+        };
+        let mut scram = ScramSha256::new(password, binding);
         let mut packet = BytesMut::new();
-        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut packet)?;
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut packet)?;
         self.stream.write_all(&packet).await?;
         let Message::AuthenticationSaslContinue(body) = self.message().await? else {
             return Err(unexpected("no SASL challenge"));
