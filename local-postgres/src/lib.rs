@@ -37,6 +37,7 @@ mod binaries;
 mod cluster;
 mod control;
 mod data;
+mod encryption;
 mod error;
 mod folder;
 mod options;

@@ -171,6 +171,10 @@ impl Server {
         &self.password.0
     }
 
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
     pub(crate) fn log_path(&self) -> PathBuf {
         self.folder.log()
     }

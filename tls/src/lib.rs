@@ -14,6 +14,8 @@
 //! Failure model: a handshake that fails, or takes too long, is a connection that was never made.
 
 mod accept;
+#[cfg(feature = "authority")]
+pub mod authority;
 mod certificate;
 mod connect;
 mod database;
