@@ -1,11 +1,14 @@
 //! A caller's side of a connection.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use gavel_protocol::ShardName;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use rustls::version::TLS13;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -13,31 +16,37 @@ use tokio_rustls::client::TlsStream;
 use crate::certificate;
 use crate::identity::{Identity, Role};
 use crate::tls::Tls;
-
-/// Who must be at the other end, besides somebody whose certificate has the host's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
-    /// Whoever has that name: the authority does not give it to others.
-    HostName,
-    /// The participant of this shard: behind a wrong address may be another one's.
-    Participant(String),
-}
+use crate::trust::Trust;
 
 /// Connects to addresses with TLS.
 #[derive(Clone)]
 pub struct Connector {
-    tls: Tls,
-    expected: Expected,
+    credentials: Credentials,
     keepalive: Duration,
 }
 
+#[derive(Clone)]
+enum Credentials {
+    /// Whoever has the host's name may be at the other end: the authority gives it to no other.
+    Client(Trust),
+    /// Only the participant of this shard: behind a wrong address may be another one's.
+    Service(Tls, ShardName),
+}
+
 impl Connector {
-    /// A connector that expects this; `keepalive` is when the operating system starts to probe a
+    /// To coordinators, for clients. `keepalive` is when the operating system starts to probe a
     /// silent connection.
-    pub fn new(tls: Tls, expected: Expected, keepalive: Duration) -> Self {
+    pub fn of_client(trust: Trust, keepalive: Duration) -> Self {
         Self {
-            tls,
-            expected,
+            credentials: Credentials::Client(trust),
+            keepalive,
+        }
+    }
+
+    /// To the participant of `shard`, for services.
+    pub fn to_participant(tls: Tls, shard: ShardName, keepalive: Duration) -> Self {
+        Self {
+            credentials: Credentials::Service(tls, shard),
             keepalive,
         }
     }
@@ -57,28 +66,38 @@ impl Connector {
         stream.set_nodelay(true)?;
         let probes = socket2::TcpKeepalive::new().with_time(self.keepalive);
         socket2::SockRef::from(&stream).set_tcp_keepalive(&probes)?;
-        let connector = TlsConnector::from(self.tls.current().client.clone());
-        let stream = connector.connect(name, stream).await?;
-        self.check(&stream)?;
+        let stream = match &self.credentials {
+            Credentials::Client(trust) => {
+                let mut config = trust
+                    .client_config(&[&TLS13])
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+                config.alpn_protocols = vec![b"h2".to_vec()];
+                let connector = TlsConnector::from(Arc::new(config));
+                connector.connect(name, stream).await?
+            }
+            Credentials::Service(tls, shard) => {
+                let connector = TlsConnector::from(tls.current().client.clone());
+                let stream = connector.connect(name, stream).await?;
+                check(&stream, tls, shard)?;
+                stream
+            }
+        };
         Ok(TokioIo::new(stream))
     }
+}
 
-    fn check(&self, stream: &TlsStream<TcpStream>) -> io::Result<()> {
-        let Expected::Participant(shard) = &self.expected else {
-            return Ok(());
-        };
-        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let found = certificates.first().and_then(certificate::identity);
-        let expected = Identity {
-            deployment: self.tls.deployment().clone(),
-            role: Role::Participant,
-            name: shard.clone(),
-        };
-        match found {
-            Some(found) if found == expected => Ok(()),
-            Some(found) => Err(other(&format!("`{found}` instead of `{expected}`"))),
-            None => Err(other(&format!("nobody known instead of `{expected}`"))),
-        }
+fn check(stream: &TlsStream<TcpStream>, tls: &Tls, shard: &ShardName) -> io::Result<()> {
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let found = certificates.first().and_then(certificate::identity);
+    let expected = Identity {
+        deployment: tls.deployment().clone(),
+        role: Role::Participant,
+        name: shard.to_string(),
+    };
+    match found {
+        Some(found) if found == expected => Ok(()),
+        Some(found) => Err(other(&format!("`{found}` instead of `{expected}`"))),
+        None => Err(other(&format!("nobody known instead of `{expected}`"))),
     }
 }
 

@@ -9,12 +9,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{ALL_VERSIONS, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::MakeTlsConnect;
@@ -23,7 +22,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::certificate;
-use crate::material::{TlsError, certificates, provider, read, roots};
+use crate::material::TlsError;
+use crate::trust::Trust;
 
 /// An encrypted connection, and what binds a password exchange to it (RFC 5929,
 /// `tls-server-end-point`), if the server's certificate has a hash function.
@@ -97,16 +97,16 @@ impl DatabaseUrl {
             };
         }
         config.ssl_mode(SslMode::Require);
-        let authorities = match asked.authorities {
-            Some(file) if file != Path::new("system") => Authorities::File(file),
-            _ => Authorities::System,
-        };
-        let own = match (asked.certificate, asked.key) {
-            (None, None) => None,
-            (Some(certificate), Some(key)) => Some((certificate, key)),
+        let mut trust = Trust::new();
+        if let Some(file) = asked.authorities.filter(|file| file != Path::new("system")) {
+            trust = trust.authorities(file);
+        }
+        trust = match (asked.certificate, asked.key) {
+            (None, None) => trust,
+            (Some(certificate), Some(key)) => trust.certificate(certificate, key),
             _ => return Err(DatabaseUrlError::HalfCertificate),
         };
-        let tls = DatabaseTls(Some(Arc::new(Verified { authorities, own })));
+        let tls = DatabaseTls(Some(trust));
         Ok(Self { config, tls })
     }
 
@@ -118,17 +118,19 @@ impl DatabaseUrl {
         let parsed = Self::parse(url)?;
         let (plain, _) = split(url);
         let mut all = format!("{plain}{}", if plain.contains('?') { '&' } else { '?' });
-        let Some(verified) = parsed.tls.0 else {
+        let Some(trust) = parsed.tls.0 else {
             all.push_str("sslmode=disable");
             return Ok(all);
         };
         all.push_str("sslmode=verify-full");
-        let authorities = match &verified.authorities {
-            Authorities::System => None,
-            Authorities::File(file) => Some(("sslrootcert", file)),
-        };
-        let own = verified.own.iter();
-        let own = own.flat_map(|(certificate, key)| [("sslcert", certificate), ("sslkey", key)]);
+        let authorities = trust.authorities_file().map(|file| ("sslrootcert", file));
+        let own = trust.own_files().into_iter();
+        let own = own.flat_map(|(certificate, key)| {
+            [
+                ("sslcert", certificate.as_path()),
+                ("sslkey", key.as_path()),
+            ]
+        });
         for (name, file) in authorities.into_iter().chain(own) {
             let file = file.to_string_lossy();
             let file = utf8_percent_encode(&file, NON_ALPHANUMERIC);
@@ -212,17 +214,7 @@ fn split(url: &str) -> (String, Asked) {
 /// How connections to a database are encrypted, for [`tokio_postgres`] and for streams. Files are
 /// read for each connection: a certificate that was replaced is used by the next one.
 #[derive(Clone)]
-pub struct DatabaseTls(Option<Arc<Verified>>);
-
-struct Verified {
-    authorities: Authorities,
-    own: Option<(PathBuf, PathBuf)>,
-}
-
-enum Authorities {
-    System,
-    File(PathBuf),
-}
+pub struct DatabaseTls(Option<Trust>);
 
 impl DatabaseTls {
     /// Whether there is any encryption.
@@ -249,55 +241,10 @@ impl DatabaseTls {
     }
 
     fn client_config(&self) -> Result<ClientConfig, TlsError> {
-        let (roots, own) = match self.0.as_deref() {
-            // Never used: `tokio-postgres` wants one, even for `sslmode=disable`.
-            None => (RootCertStore::empty(), None),
-            Some(Verified { authorities, own }) => (authorities.roots()?, own.as_ref()),
-        };
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("ring has the cipher suites of its versions")
-            .with_root_certificates(roots);
-        let Some((certificate, key)) = own else {
-            return Ok(builder.with_no_client_auth());
-        };
-        let chain = certificates(certificate, &read(certificate)?)?;
-        let secret =
-            PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|cause| TlsError::NotPem {
-                path: key.clone(),
-                what: "private key",
-                cause,
-            })?;
-        let config = builder.with_client_auth_cert(chain, secret);
-        config.map_err(|cause| TlsError::Mismatch {
-            certificate: certificate.clone(),
-            key: key.clone(),
-            cause,
-        })
+        // Never used without TLS: `tokio-postgres` wants one, even for `sslmode=disable`.
+        let trust = self.0.clone().unwrap_or_default();
+        trust.client_config(ALL_VERSIONS)
     }
-}
-
-impl Authorities {
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
-        match self {
-            Self::File(path) => roots(path, &read(path)?),
-            Self::System => Ok(system_roots().clone()),
-        }
-    }
-}
-
-/// Read once: there are more than a hundred.
-fn system_roots() -> &'static RootCertStore {
-    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    ROOTS.get_or_init(|| {
-        let found = rustls_native_certs::load_native_certs();
-        for error in &found.errors {
-            tracing::warn!(%error, "some of the system's authorities cannot be read");
-        }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        roots
-    })
 }
 
 impl<S> MakeTlsConnect<S> for DatabaseTls
@@ -357,11 +304,8 @@ mod tests {
         let parsed = parse(url).unwrap();
         assert_eq!(parsed.config.get_application_name(), Some("x"));
         assert!(parsed.config.get_connect_timeout().is_some());
-        let verified = parsed.tls.0.unwrap();
-        assert!(
-            matches!(&verified.authorities, Authorities::File(file) if file == Path::new("/ca file"))
-        );
-        assert_eq!(verified.own, Some(("c".into(), "k".into())));
+        let expected = Trust::new().authorities("/ca file").certificate("c", "k");
+        assert_eq!(parsed.tls.0, Some(expected));
     }
 
     #[test]

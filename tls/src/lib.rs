@@ -22,10 +22,12 @@ mod database;
 mod identity;
 mod material;
 mod tls;
+mod trust;
 
 pub use accept::{Acceptor, ClientCertificates, Peer, ServerStream};
-pub use connect::{Connector, Expected};
+pub use connect::Connector;
 pub use database::{DatabaseStream, DatabaseTls, DatabaseUrl, DatabaseUrlError};
 pub use identity::{Identity, InvalidIdentity, Role};
 pub use material::TlsError;
 pub use tls::{Tls, TlsFiles};
+pub use trust::Trust;

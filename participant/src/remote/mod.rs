@@ -15,22 +15,26 @@ mod check;
 mod participant;
 
 use gavel_protocol::{Limits, ShardTag};
+use gavel_tls::Connector;
 use gavel_wire::participant::participant_service_client::ParticipantServiceClient;
 use gavel_wire::sizes;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
 use crate::serve::{PING_INTERVAL, PING_TIMEOUT};
 
 /// When the operating system starts to probe a silent connection: behind the HTTP/2 pings.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// The address of a participant is none.
 #[derive(Debug, thiserror::Error)]
-#[error("`{endpoint}` is not the address of a participant: use http://host:port")]
+#[error("`{endpoint}` is not the address of a participant: use {scheme}://host:port")]
 pub struct InvalidEndpoint {
     /// What was given.
     pub endpoint: String,
+    /// What it should begin with.
+    pub scheme: &'static str,
     /// What is wrong with it.
     #[source]
     pub source: Option<tonic::transport::Error>,
@@ -54,7 +58,8 @@ struct Deadlines {
 }
 
 impl RemoteParticipant {
-    /// The participant of shard `tag` at `endpoint`, `http://host:port`. Connects with the first
+    /// The participant of shard `tag` at `endpoint`: `http://host:port`, or `https://host:port`
+    /// with a [`Connector`], which makes sure that it is that shard's. Connects with the first
     /// call, and again after a connection was lost. Must be called inside a tokio runtime.
     ///
     /// # Errors
@@ -63,8 +68,9 @@ impl RemoteParticipant {
         tag: ShardTag,
         endpoint: &str,
         limits: &Limits,
+        connector: Option<Connector>,
     ) -> Result<Self, InvalidEndpoint> {
-        let channel = channel(endpoint, limits)?;
+        let channel = channel(endpoint, limits, connector)?;
         let client = ParticipantServiceClient::new(channel)
             .max_encoding_message_size(sizes::request_bytes_max(limits))
             .max_decoding_message_size(sizes::answer_bytes_max(limits));
@@ -81,17 +87,26 @@ impl RemoteParticipant {
     }
 }
 
-fn channel(endpoint: &str, limits: &Limits) -> Result<Channel, InvalidEndpoint> {
+fn channel(
+    endpoint: &str,
+    limits: &Limits,
+    connector: Option<Connector>,
+) -> Result<Channel, InvalidEndpoint> {
+    let scheme = match connector {
+        Some(_) => "https",
+        None => "http",
+    };
     let invalid = |source| InvalidEndpoint {
         endpoint: endpoint.to_owned(),
+        scheme,
         source,
     };
     let parsed =
         Endpoint::from_shared(endpoint.to_owned()).map_err(|error| invalid(Some(error)))?;
-    if parsed.uri().scheme_str() != Some("http") || parsed.uri().port_u16().is_none() {
+    if parsed.uri().scheme_str() != Some(scheme) || parsed.uri().port_u16().is_none() {
         return Err(invalid(None));
     }
-    let channel = parsed
+    let endpoint = without_tls_of_its_own(parsed)
         .connect_timeout(Duration::from_millis(limits.connect_timeout_ms))
         .tcp_nodelay(true)
         .tcp_keepalive(Some(TCP_KEEPALIVE))
@@ -101,7 +116,26 @@ fn channel(endpoint: &str, limits: &Limits) -> Result<Channel, InvalidEndpoint> 
         // then that a silent death must be noticed.
         .keep_alive_while_idle(true)
         .initial_stream_window_size(sizes::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(sizes::CONNECTION_WINDOW_BYTES)
-        .connect_lazy();
-    Ok(channel)
+        .initial_connection_window_size(sizes::CONNECTION_WINDOW_BYTES);
+    Ok(match connector {
+        None => endpoint.connect_lazy(),
+        Some(connector) => {
+            let connect = service_fn(move |uri| connector.clone().connect(uri));
+            endpoint.connect_with_connector_lazy(connect)
+        }
+    })
+}
+
+/// tonic refuses `https` where it is built with TLS and has not been told about any: ours is in the
+/// connector. The requests keep their origin.
+fn without_tls_of_its_own(endpoint: Endpoint) -> Endpoint {
+    let origin = endpoint.uri().clone();
+    let address = match origin.authority() {
+        Some(authority) => format!("http://{authority}"),
+        None => return endpoint,
+    };
+    match Endpoint::from_shared(address) {
+        Ok(plain) => plain.origin(origin),
+        Err(_) => endpoint,
+    }
 }

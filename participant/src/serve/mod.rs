@@ -14,22 +14,26 @@
 //! for "unknown".
 
 mod attend;
+mod authorize;
 mod health;
+mod incoming;
 mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gavel_protocol::Limits;
+use gavel_tls::Acceptor;
 use gavel_wire::participant::participant_service_server::ParticipantServiceServer;
 use gavel_wire::sizes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService as _;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::health_server::HealthServer;
 
+use self::authorize::Authorize;
+pub use self::authorize::METHODS;
 use crate::api::Participant;
 pub use health::{HealthService, health_service};
 pub use service::Served;
@@ -96,13 +100,19 @@ impl ParticipantServer {
     }
 
     /// Serves on `listener` until [`Self::shutdown`] is cancelled and calls under way have been
-    /// answered.
+    /// answered. `acceptor` says who is at the other end of a connection; every role may call
+    /// what [`METHODS`] lists for it.
     ///
     /// # Errors
     /// When the listener fails.
-    pub async fn serve(self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        acceptor: Acceptor,
+    ) -> Result<(), tonic::transport::Error> {
+        let incoming = incoming::incoming(listener, acceptor);
         transport()
+            .layer(Authorize)
             .add_service(self.service())
             .add_service(self.health())
             .serve_with_incoming_shutdown(incoming, self.shutdown.clone().cancelled_owned())

@@ -230,9 +230,9 @@ async fn only_addresses_are_addresses() {
         "http://localhost",
     ] {
         assert!(
-            RemoteParticipant::connect_lazy(SHARD, bad, &limits).is_err(),
+            RemoteParticipant::connect_lazy(SHARD, bad, &limits, None).is_err(),
             "{bad}"
         );
     }
-    assert!(RemoteParticipant::connect_lazy(SHARD, "http://[::1]:7000", &limits).is_ok());
+    assert!(RemoteParticipant::connect_lazy(SHARD, "http://[::1]:7000", &limits, None).is_ok());
 }

@@ -3,6 +3,7 @@
 
 mod calls;
 mod health;
+mod identities;
 mod loss;
 mod presence;
 mod recorder;

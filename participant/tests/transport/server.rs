@@ -7,6 +7,7 @@ use gavel_participant::api::Participant;
 use gavel_participant::remote::RemoteParticipant;
 use gavel_participant::serve::ParticipantServer;
 use gavel_protocol::{Limits, ShardTag};
+use gavel_tls::Acceptor;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,17 @@ pub struct Server {
 impl Server {
     /// Serves on a free port.
     pub async fn start(participant: Arc<dyn Participant>, limits: &Limits) -> Self {
+        Self::start_with(participant, limits, Acceptor::Plain).await
+    }
+
+    /// Serves on a free port those whom `acceptor` lets in.
+    pub async fn start_with(
+        participant: Arc<dyn Participant>,
+        limits: &Limits,
+        acceptor: Acceptor,
+    ) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_at(address, participant, limits).await
+        Self::serve_at(address, participant, limits, acceptor).await
     }
 
     /// Serves on this address, as soon as a server that was killed has let go of it.
@@ -30,6 +40,15 @@ impl Server {
         address: SocketAddr,
         participant: Arc<dyn Participant>,
         limits: &Limits,
+    ) -> Self {
+        Self::serve_at(address, participant, limits, Acceptor::Plain).await
+    }
+
+    async fn serve_at(
+        address: SocketAddr,
+        participant: Arc<dyn Participant>,
+        limits: &Limits,
+        acceptor: Acceptor,
     ) -> Self {
         let bind = async {
             loop {
@@ -52,7 +71,7 @@ impl Server {
             .unwrap();
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
-            server.serve(listener).await.unwrap();
+            server.serve(listener, acceptor).await.unwrap();
         });
         Self {
             address,
@@ -86,5 +105,5 @@ impl Drop for Server {
 
 /// A client for an address.
 pub fn client_of(address: SocketAddr, tag: ShardTag, limits: &Limits) -> RemoteParticipant {
-    RemoteParticipant::connect_lazy(tag, &format!("http://{address}"), limits).unwrap()
+    RemoteParticipant::connect_lazy(tag, &format!("http://{address}"), limits, None).unwrap()
 }
