@@ -309,6 +309,25 @@ pub struct ClientArgs {
     /// File with the bearer token
     #[arg(long, env = "GAVEL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Authorities to trust, in PEM [default: those of [tls], or the system's]
+    #[arg(long, env = "GAVEL_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Certificate to show, in PEM [default: that of [tls], if it is there and there is no token]
+    #[arg(
+        long,
+        env = "GAVEL_CERTIFICATE_FILE",
+        value_name = "FILE",
+        requires = "key_file"
+    )]
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key
+    #[arg(
+        long,
+        env = "GAVEL_KEY_FILE",
+        value_name = "FILE",
+        requires = "certificate_file"
+    )]
+    pub key_file: Option<PathBuf>,
     /// How long to try, retries included
     #[arg(long, default_value_t = 30_000, value_name = "MILLISECONDS")]
     pub deadline_ms: u64,

@@ -254,7 +254,8 @@ fn secrets_can_be_files_beside_the_configuration() {
     );
     let teller = &config.principal[0];
     assert_eq!(teller.role, Role::Client);
-    assert!(teller.token_file.starts_with(folder.path()));
+    let token_file = teller.token_file.as_ref().expect("a file");
+    assert!(token_file.starts_with(folder.path()));
 
     write("teller.token", "letmein\n");
     let short = load().expect_err("short").to_string();

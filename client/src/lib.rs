@@ -76,3 +76,4 @@ pub use gavel_protocol::{
     AbortCode, Ack, Gid, Guard, Isolation, Refusal, RefusalCode, ShardMap, ShardName, ShardTag,
     Txid,
 };
+pub use gavel_tls::Trust;

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use gavel_protocol::ShardMap;
+use gavel_tls::Trust;
 
 /// Options of [`crate::Gavel::connect_with`].
 #[derive(Clone)]
 pub struct Options {
     pub(crate) token: Option<String>,
+    pub(crate) trust: Trust,
     pub(crate) connect_timeout: Duration,
     pub(crate) attempt_timeout: Duration,
     pub(crate) deadline: Duration,
@@ -23,6 +25,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             token: None,
+            trust: Trust::new(),
             connect_timeout: Duration::from_secs(2),
             attempt_timeout: Duration::from_secs(12),
             deadline: Duration::from_secs(30),
@@ -54,6 +57,22 @@ impl Options {
     pub fn token_file(self, path: impl AsRef<Path>) -> std::io::Result<Self> {
         let token = std::fs::read_to_string(path)?;
         Ok(self.token(token.trim()))
+    }
+
+    /// Whom to trust at `https://…`, and which certificate to show. The default trusts the
+    /// authorities of the operating system, and shows none.
+    ///
+    /// ```
+    /// use gavel_client::{Options, Trust};
+    ///
+    /// let trust = Trust::new()
+    ///     .authorities("tls/ca.pem")
+    ///     .certificate("tls/orders.pem", "tls/orders.key");
+    /// let options = Options::new().trust(trust);
+    /// ```
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
     }
 
     /// How long to try to connect to one coordinator. Default 2 s.
@@ -101,6 +120,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("token", &self.token.as_ref().map(|_| "redacted"))
+            .field("trust", &self.trust)
             .field("connect_timeout", &self.connect_timeout)
             .field("attempt_timeout", &self.attempt_timeout)
             .field("deadline", &self.deadline)

@@ -113,8 +113,8 @@ async fn connect(admin_url: &str) -> Result<PgConnection, MigrateError> {
         .application_name("gavel migrate")
         // "already exists, skipping" is not news.
         .options([("client_min_messages", "warning")]);
-    options
-        .connect()
+    // A handshake's state is large, and part of every future that may migrate.
+    Box::pin(options.connect())
         .await
         .map_err(|source| MigrateError::Connect { source })
 }

@@ -241,9 +241,8 @@ impl Manager for ServiceManager {
     type Error = ServiceError;
 
     async fn create(&self) -> Result<ServiceClient, ServiceError> {
-        let (client, mut connection) = self
-            .database
-            .connect(self.tls.clone())
+        // A handshake's state is large, and part of every future that may connect.
+        let (client, mut connection) = Box::pin(self.database.connect(self.tls.clone()))
             .await
             .map_err(ServiceError::Connect)?;
         let warnings = Arc::new(AtomicU64::new(0));

@@ -129,9 +129,12 @@ fn participants(config: &Config, found: &mut Vec<Problem>) {
             continue;
         };
         let key = format!("shard[{index}].participant");
-        let fix = "use http://host:port";
+        let (scheme, fix) = match config.tls {
+            Some(_) => ("https", "use https://host:port, as there is [tls]"),
+            None => ("http", "use http://host:port, or configure [tls]"),
+        };
         match address.parse::<http::Uri>() {
-            Ok(uri) if uri.scheme_str() == Some("http") && uri.port().is_some() => {
+            Ok(uri) if uri.scheme_str() == Some(scheme) && uri.port().is_some() => {
                 if let Some(other) = addresses.insert(address.trim_end_matches('/'), &shard.name) {
                     let what = format!("the same address as shard `{other}`");
                     let fix = "every shard has a participant of its own";
@@ -153,6 +156,17 @@ fn principals(config: &Config, found: &mut Vec<Problem>) {
                 format!("two principals are called `{}`", principal.name),
                 "names must differ",
             ));
+        }
+    }
+    if config.tls.is_none() {
+        for (index, principal) in config.principal.iter().enumerate() {
+            if principal.token_file.is_none() {
+                found.push(problem(
+                    &format!("principal[{index}].token_file"),
+                    format!("nothing says who is `{}`", principal.name),
+                    "add a token_file, or configure [tls]: then a certificate will do",
+                ));
+            }
         }
     }
     if let Err(error) = Authenticator::from_files(&config.token_sources()) {

@@ -147,7 +147,18 @@ fn read_secrets(config: &mut Config, folder: &Path) -> Vec<Problem> {
         }
     }
     for principal in &mut config.principal {
-        principal.token_file = folder.join(&principal.token_file);
+        if let Some(file) = &mut principal.token_file {
+            *file = folder.join(&*file);
+        }
+    }
+    if let Some(tls) = &mut config.tls {
+        for file in [
+            &mut tls.ca_file,
+            &mut tls.certificate_file,
+            &mut tls.key_file,
+        ] {
+            *file = folder.join(&*file);
+        }
     }
     problems
 }

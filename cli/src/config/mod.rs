@@ -11,10 +11,11 @@ mod load;
 mod secret;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gavel_coordinator::api::TokenSource;
 use gavel_protocol::{DeploymentName, Limits, Principal, ShardMap, ShardName, ShardTag};
+use gavel_tls::TlsFiles;
 use serde::{Deserialize, Serialize};
 
 pub use gavel_coordinator::api::Role;
@@ -49,6 +50,8 @@ pub struct Config {
     /// Who may ask; nobody listed means that everybody is `local` and an operator.
     #[serde(default)]
     pub principal: Vec<PrincipalConfig>,
+    /// Certificates; without them services listen on loopback only.
+    pub tls: Option<TlsConfig>,
     /// Every limit.
     #[serde(default)]
     pub limits: Limits,
@@ -110,11 +113,46 @@ pub struct ParticipantConfig {
 pub struct PrincipalConfig {
     /// Who: transactions belong to this name.
     pub name: Principal,
-    /// A file that holds the bearer token.
-    pub token_file: PathBuf,
+    /// A file that holds the bearer token; without it, only a certificate will do.
+    pub token_file: Option<PathBuf>,
     /// What they may do.
     #[serde(default = "client")]
     pub role: Role,
+}
+
+/// Where certificates are. `{name}` in a path stands for what a process is: `coordinator`,
+/// `participant-SHARD`, or `operator` for the commands, so that all can share the file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The authorities that sign for this deployment, in PEM.
+    pub ca_file: PathBuf,
+    /// The certificate, in PEM.
+    pub certificate_file: PathBuf,
+    /// Its private key, in PEM.
+    pub key_file: PathBuf,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self {
+            ca_file: "tls/ca.pem".into(),
+            certificate_file: "tls/{name}.pem".into(),
+            key_file: "tls/{name}.key".into(),
+        }
+    }
+}
+
+impl TlsConfig {
+    /// The files of the process that is called `name`.
+    pub fn files(&self, name: &str) -> TlsFiles {
+        let named = |path: &Path| PathBuf::from(path.to_string_lossy().replace("{name}", name));
+        TlsFiles {
+            ca: named(&self.ca_file),
+            certificate: named(&self.certificate_file),
+            key: named(&self.key_file),
+        }
+    }
 }
 
 /// Metrics for Prometheus, and health, on a listener of their own.

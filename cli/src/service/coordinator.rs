@@ -6,12 +6,13 @@ use std::time::Duration;
 use gavel_coordinator::api::{self, Authenticator};
 use gavel_coordinator::{Coordinator, Engine as _};
 use gavel_participant::Directory;
+use gavel_tls::{ClientCertificates, Role, Tls};
 use serde_json::json;
 
 use super::network::listen;
 use super::observe::{self, Health, Observed, Wellbeing};
 use super::stop::exit_with_stdin;
-use super::{directory, stop_signal};
+use super::{directory, security, stop_signal};
 use crate::args::ServeArgs;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -22,9 +23,11 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
     if args.exit_with_stdin {
         exit_with_stdin();
     }
-    let observed = observe::install(config, args.metrics_listen).await?;
-    let participants = directory::remotes(config, |_| true)?;
-    serve(config, args, Directory::new(participants), observed, output).await
+    let tls = security::load(config, security::COORDINATOR, Role::Coordinator)?;
+    let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
+    let participants = directory::remotes(config, tls.as_ref(), |_| true)?;
+    let directory = Directory::new(participants);
+    serve(config, args, directory, observed, tls, output).await
 }
 
 /// Serves the coordinator over `directory`.
@@ -33,11 +36,15 @@ pub(super) async fn serve(
     args: &ServeArgs,
     directory: Directory,
     observed: Option<Observed>,
+    tls: Option<Tls>,
     output: Output,
 ) -> anyhow::Result<Exit> {
     let authenticator = Authenticator::from_files(&config.token_sources())?;
     let address = args.listen.unwrap_or(config.coordinator.listen);
-    let listener = listen(config, address, authenticator.has_tokens()).await?;
+    // Who has no certificate may have a token.
+    let tls = tls.map(|tls| (tls, ClientCertificates::Optional));
+    let has_principals = authenticator.has_principals();
+    let (listener, acceptor) = listen(config, address, has_principals, tls).await?;
     let address = listener.local_addr()?;
     let coordinator = Coordinator::start(config.shard_map(), directory, config.limits.clone());
     if let Some(observed) = observed {
@@ -56,7 +63,7 @@ pub(super) async fn serve(
         // It still answers while it finishes: `shutting_down` sends clients elsewhere.
         coordinator.shut_down(grace).await;
     };
-    api::serve(listener, router, shutdown).await?;
+    api::serve(listener, acceptor, router, shutdown).await?;
     Ok(Exit::Ok)
 }
 

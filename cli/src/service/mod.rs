@@ -12,6 +12,7 @@ mod network;
 mod observe;
 mod open;
 mod participant;
+pub(crate) mod security;
 mod serve;
 mod stop;
 

@@ -4,28 +4,41 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
 use gavel_coordinator::api::check_bind;
+use gavel_tls::{Acceptor, ClientCertificates, Tls};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, ConfigError, Problem, ShardConfig};
 
 /// Listens on `address`, if that is not an accident: without certificates, nothing but loopback
-/// unless the configuration accepts it.
+/// unless the configuration accepts it. What comes with the listener says who has connected.
 pub(crate) async fn listen(
     config: &Config,
     address: SocketAddr,
-    has_tokens: bool,
-) -> anyhow::Result<TcpListener> {
-    check_bind(address, has_tokens, false, config.allow_insecure_network)?;
-    if !address.ip().to_canonical().is_loopback() {
+    has_principals: bool,
+    tls: Option<(Tls, ClientCertificates)>,
+) -> anyhow::Result<(TcpListener, Acceptor)> {
+    let has_tls = tls.is_some();
+    check_bind(
+        address,
+        has_principals,
+        has_tls,
+        config.allow_insecure_network,
+    )?;
+    if !has_tls && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             %address,
             "INSECURE: listening beyond loopback without TLS, because allow_insecure_network is \
              true: whoever can reach this address or read its traffic can read and change data"
         );
     }
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: is another service running there?"))
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: is another service running there?")
+    })?;
+    let acceptor = match tls {
+        Some((tls, certificates)) => Acceptor::Tls(tls, certificates),
+        None => Acceptor::Plain,
+    };
+    Ok((listener, acceptor))
 }
 
 /// Where the participant of `shard` listens: the command line, the configuration, or the address

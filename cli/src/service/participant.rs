@@ -8,13 +8,14 @@ use std::time::Duration;
 use gavel_participant::serve::ParticipantServer;
 use gavel_participant::{Directory, LocalParticipant, Participant};
 use gavel_protocol::ShardName;
+use gavel_tls::{ClientCertificates, Role};
 use serde_json::json;
 
 use super::network::{listen, participant_address};
 use super::observe::{self, Health, Wellbeing};
 use super::open::open;
 use super::stop::exit_with_stdin;
-use super::{directory, stop_signal};
+use super::{directory, security, stop_signal};
 use crate::args::ParticipantArgs;
 use crate::commands::shard::named;
 use crate::config::Config;
@@ -32,15 +33,17 @@ pub(crate) async fn run(
     }
     let shard = named(config, &args.shard)?;
     let address = participant_address(config, shard, args.listen)?;
-    let observed = observe::install(config, args.metrics_listen).await?;
-    let peers = directory::remotes(config, |other| other.tag != shard.tag)?;
+    let tls = security::load(config, &security::participant(shard), Role::Participant)?;
+    let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
+    let peers = directory::remotes(config, tls.as_ref(), |other| other.tag != shard.tag)?;
     let mut stop = std::pin::pin!(stop_signal());
     let participant = tokio::select! {
         opened = open(config, shard) => opened?,
         () = &mut stop => return Ok(Exit::Ok),
     };
-    // Tokens are for clients; participants are protected by the network alone until there is TLS.
-    let listener = listen(config, address, true).await?;
+    // Tokens are for clients: without TLS the network alone protects a participant.
+    let tls = tls.map(|tls| (tls, ClientCertificates::Required));
+    let (listener, acceptor) = listen(config, address, true, tls).await?;
     let myself: Arc<dyn Participant> = Arc::new(participant.clone());
     let everybody = Directory::new(peers.into_iter().chain([myself.clone()]));
     participant.start(everybody);
@@ -49,7 +52,7 @@ pub(crate) async fn run(
     }
     let server = ParticipantServer::new(myself, &config.limits);
     let shutdown = server.shutdown();
-    let mut serving = tokio::spawn(server.serve(listener));
+    let mut serving = tokio::spawn(server.serve(listener, acceptor));
     let name = &shard.name;
     output.result(
         format!("participant of {name} on {address}"),

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use gavel_participant::{Directory, Participant};
+use gavel_tls::Role;
 
 use super::coordinator;
 use super::late::LateParticipant;
 use super::observe;
 use super::open::open;
+use super::security;
 use super::stop::exit_with_stdin;
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -20,7 +22,8 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
     if args.exit_with_stdin {
         exit_with_stdin();
     }
-    let observed = observe::install(config, args.metrics_listen).await?;
+    let tls = security::load(config, security::COORDINATOR, Role::Coordinator)?;
+    let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
     let late: Vec<Arc<LateParticipant>> = config
         .shard
         .iter()
@@ -44,7 +47,7 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
         std::future::pending().await
     };
     tokio::select! {
-        served = coordinator::serve(config, args, directory.clone(), observed, output) => served,
+        served = coordinator::serve(config, args, directory.clone(), observed, tls, output) => served,
         failed = opening => failed,
     }
 }

@@ -8,6 +8,7 @@ use gavel_protocol::outcome::{StatementResult, Status as RecordedStatus};
 use gavel_protocol::{
     Ack, Gid, Isolation, Outcome, Refusal, RefusalCode, ShardMap, ShardTag, Txid,
 };
+use gavel_tls::Connector;
 use gavel_wire::MalformedMessage;
 use gavel_wire::api::gavel_client::GavelClient;
 use gavel_wire::api::{self as wire};
@@ -15,6 +16,7 @@ use gavel_wire::{convert, sizes};
 use http::HeaderValue;
 use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Response, Status};
+use tower::service_fn;
 
 use super::channel::{MarkingChannel, Proof, proof};
 use super::submits::{NoAnswer, Submits};
@@ -38,18 +40,24 @@ impl Grpc {
     /// Checks address and token. Connects with the first call, and again when it must.
     pub(crate) fn new(address: String, options: &Options) -> Result<Self, ConnectError> {
         let uri: Option<Uri> = address.parse().ok();
-        let uri = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        let Some(uri) = uri else {
+        let Some((endpoint, is_encrypted)) = uri.and_then(endpoint) else {
             return Err(ConnectError::BadEndpoint { endpoint: address });
         };
-        let endpoint = Endpoint::from(uri)
+        let endpoint = endpoint
             .connect_timeout(options.connect_timeout)
             .initial_stream_window_size(sizes::STREAM_WINDOW_BYTES)
             .initial_connection_window_size(sizes::CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
+        let channel = if is_encrypted {
+            let connector = Connector::of_client(options.trust.clone(), KEEP_ALIVE);
+            let connect = service_fn(move |uri| connector.clone().connect(uri));
+            endpoint.connect_with_connector_lazy(connect)
+        } else {
+            endpoint.connect_lazy()
+        };
         let channel = MarkingChannel {
-            channel: endpoint.connect_lazy(),
+            channel,
             authorization: authorization(options)?,
         };
         let client = GavelClient::new(channel)
@@ -297,5 +305,20 @@ impl Transport for Grpc {
             Kind::Done(done) => Ok(done),
             Kind::Refused(refusal) => Err(refused_by(refusal)),
         }
+    }
+}
+
+/// The endpoint of an address, and whether it is an encrypted one. Encryption is the connector's
+/// business, and tonic knows nothing of it: it would refuse `https` where it has TLS of its own.
+fn endpoint(uri: Uri) -> Option<(Endpoint, bool)> {
+    let host = uri.host()?;
+    match uri.scheme_str()? {
+        "http" => Some((Endpoint::from(uri), false)),
+        "https" => {
+            let port = uri.port_u16().unwrap_or(443);
+            let plain = Endpoint::from_shared(format!("http://{host}:{port}"));
+            Some((plain.ok()?.origin(uri), true))
+        }
+        _ => None,
     }
 }

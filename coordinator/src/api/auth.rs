@@ -1,12 +1,14 @@
-//! Who is asking: bearer tokens, one per principal.
+//! Who is asking: a bearer token, or the certificate of the connection.
 //!
-//! Only hashes of tokens are kept in memory. Every configured token is compared, in constant
+//! A token counts before a certificate: a proxy or a mesh that connects with a certificate of its
+//! own speaks for whoever has the token. Only hashes of tokens are kept in memory. Every configured token is compared, in constant
 //! time and without an early end, so that the time to refuse tells nothing.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use gavel_protocol::Principal;
+use gavel_tls::{Identity, Peer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -44,8 +46,8 @@ pub struct TokenSource {
     /// What he may do.
     pub role: Role,
     /// The file with the token, or with `sha256:` and its hash in hexadecimal. White space
-    /// around it is dropped.
-    pub file: PathBuf,
+    /// around it is dropped. Without it only a certificate will do.
+    pub file: Option<PathBuf>,
 }
 
 /// The tokens cannot be used.
@@ -82,7 +84,7 @@ pub struct Authenticator {
 #[derive(Clone)]
 struct Known {
     caller: Caller,
-    hash: [u8; 32],
+    hash: Option<[u8; 32]>,
 }
 
 impl Authenticator {
@@ -99,16 +101,25 @@ impl Authenticator {
     pub fn from_files(sources: &[TokenSource]) -> Result<Self, AuthConfigError> {
         let mut all = Self::open();
         for source in sources {
-            let text = std::fs::read_to_string(&source.file).map_err(|cause| {
-                AuthConfigError::Unreadable {
+            let Some(file) = &source.file else {
+                all.add_with_certificate(source.principal.clone(), source.role);
+                continue;
+            };
+            let text =
+                std::fs::read_to_string(file).map_err(|cause| AuthConfigError::Unreadable {
                     principal: source.principal.clone(),
-                    path: source.file.clone(),
+                    path: file.clone(),
                     cause,
-                }
-            })?;
+                })?;
             all.add(source.principal.clone(), source.role, text.trim())?;
         }
         Ok(all)
+    }
+
+    /// Adds a principal that only a certificate will do for.
+    pub fn add_with_certificate(&mut self, principal: Principal, role: Role) {
+        let caller = Caller { principal, role };
+        self.known.push(Known { caller, hash: None });
     }
 
     /// Adds a principal with its token, or `sha256:` and the token's hash.
@@ -131,36 +142,64 @@ impl Authenticator {
             }
             None => Sha256::digest(token).into(),
         };
-        if let Some(same) = self.known.iter().find(|known| known.hash == hash) {
+        if let Some(same) = self.known.iter().find(|known| known.hash == Some(hash)) {
             let other = same.caller.principal.clone();
             return Err(AuthConfigError::SameToken(other, principal));
         }
         let caller = Caller { principal, role };
+        let hash = Some(hash);
         self.known.push(Known { caller, hash });
         Ok(())
     }
 
-    /// Whether callers need a token.
-    pub fn has_tokens(&self) -> bool {
+    /// Whether callers must say who they are.
+    pub fn has_principals(&self) -> bool {
         !self.known.is_empty()
     }
 
-    /// Who sent a request with this `Authorization` header, if that is known.
-    pub fn authenticate(&self, authorization: Option<&[u8]>) -> Option<Caller> {
-        if !self.has_tokens() {
+    /// Who sent a request with this `Authorization` header over a connection to `peer`, if that
+    /// is known.
+    pub fn authenticate(&self, authorization: Option<&[u8]>, peer: &Peer) -> Option<Caller> {
+        if !self.has_principals() {
             return Some(Caller {
                 principal: Principal::local(),
                 role: Role::Operator,
             });
         }
-        let (scheme, token) = authorization?.split_at_checked("Bearer ".len())?;
+        match (authorization, peer) {
+            (Some(authorization), _) => self.with_token(authorization),
+            (None, Peer::Known(identity)) => self.with_certificate(identity),
+            (None, Peer::Anonymous | Peer::Unverified) => None,
+        }
+    }
+
+    /// A certificate alone is not enough: who is taken out of the configuration is nobody,
+    /// however long his certificate is still good for.
+    fn with_certificate(&self, identity: &Identity) -> Option<Caller> {
+        let role = match identity.role {
+            gavel_tls::Role::Client => Role::Client,
+            gavel_tls::Role::Operator => Role::Operator,
+            gavel_tls::Role::Coordinator
+            | gavel_tls::Role::Participant
+            | gavel_tls::Role::Metrics => return None,
+        };
+        let mut callers = self.known.iter().map(|known| &known.caller);
+        let named = callers.find(|caller| caller.principal.as_str() == identity.name)?;
+        (named.role == role).then(|| named.clone())
+    }
+
+    fn with_token(&self, authorization: &[u8]) -> Option<Caller> {
+        let (scheme, token) = authorization.split_at_checked("Bearer ".len())?;
         if !scheme.eq_ignore_ascii_case(b"bearer ") {
             return None;
         }
         let hash: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
         let mut found = None;
         for known in &self.known {
-            if bool::from(known.hash.ct_eq(&hash)) {
+            let Some(expected) = &known.hash else {
+                continue;
+            };
+            if bool::from(expected.ct_eq(&hash)) {
                 found = Some(&known.caller);
             }
         }
@@ -190,6 +229,8 @@ impl fmt::Debug for Authenticator {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const TOKEN: &str = "a-token-with-enough-characters";
@@ -207,7 +248,7 @@ mod tests {
     #[test]
     fn only_the_right_token_is_somebody() {
         let auth = with_token();
-        let who = |header: &str| auth.authenticate(Some(header.as_bytes()));
+        let who = |header: &str| auth.authenticate(Some(header.as_bytes()), &Peer::Unverified);
         assert_eq!(who(&format!("Bearer {TOKEN}")).unwrap().role, Role::Client);
         assert!(who(&format!("bearer {TOKEN}")).is_some());
         for bad in [
@@ -221,7 +262,56 @@ mod tests {
         ] {
             assert_eq!(who(bad), None, "{bad}");
         }
-        assert_eq!(auth.authenticate(None), None);
+        assert_eq!(auth.authenticate(None, &Peer::Unverified), None);
+    }
+
+    fn shown(role: gavel_tls::Role, name: &str) -> Peer {
+        Peer::Known(Arc::new(Identity {
+            deployment: "shop".parse().unwrap(),
+            role,
+            name: name.to_owned(),
+        }))
+    }
+
+    #[test]
+    fn a_certificate_is_somebody_who_is_configured_in_that_role() {
+        let mut auth = with_token();
+        auth.add_with_certificate(principal("root"), Role::Operator);
+        let who = |role, name| auth.authenticate(None, &shown(role, name));
+        let alice = who(gavel_tls::Role::Client, "alice").unwrap();
+        assert_eq!(
+            (alice.principal, alice.role),
+            (principal("alice"), Role::Client)
+        );
+        let root = who(gavel_tls::Role::Operator, "root").unwrap();
+        assert_eq!(root.role, Role::Operator);
+        for (role, name) in [
+            (gavel_tls::Role::Operator, "alice"),
+            (gavel_tls::Role::Client, "root"),
+            (gavel_tls::Role::Client, "bob"),
+            (gavel_tls::Role::Coordinator, "root"),
+            (gavel_tls::Role::Participant, "root"),
+            (gavel_tls::Role::Metrics, "root"),
+        ] {
+            assert_eq!(who(role, name), None, "{role} {name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_token_is_not_mended_by_a_certificate() {
+        let auth = with_token();
+        let peer = shown(gavel_tls::Role::Client, "alice");
+        assert_eq!(auth.authenticate(Some(b"Bearer wrong"), &peer), None);
+    }
+
+    #[test]
+    fn nobody_has_the_token_of_a_principal_without_one() {
+        let mut auth = Authenticator::open();
+        auth.add_with_certificate(principal("root"), Role::Operator);
+        for header in ["Bearer ", "Bearer null", ""] {
+            let who = auth.authenticate(Some(header.as_bytes()), &Peer::Unverified);
+            assert_eq!(who, None, "{header}");
+        }
     }
 
     #[test]
@@ -234,11 +324,16 @@ mod tests {
         let token = format!("sha256:{hex}");
         auth.add(principal("bob"), Role::Operator, &token).unwrap();
         let header = format!("Bearer {TOKEN}");
-        let caller = auth.authenticate(Some(header.as_bytes())).unwrap();
+        let caller = auth
+            .authenticate(Some(header.as_bytes()), &Peer::Unverified)
+            .unwrap();
         assert_eq!(caller.principal, principal("bob"));
         // Who has read the configuration must not get in with the hash.
         let header = format!("Bearer {token}");
-        assert_eq!(auth.authenticate(Some(header.as_bytes())), None);
+        assert_eq!(
+            auth.authenticate(Some(header.as_bytes()), &Peer::Unverified),
+            None
+        );
     }
 
     #[test]

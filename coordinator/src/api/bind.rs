@@ -7,33 +7,33 @@ use std::net::SocketAddr;
 pub enum BindError {
     /// Anybody on the network could submit.
     #[error(
-        "{0} can be reached from the network, and no token is configured: configure principals, \
+        "{0} can be reached from the network, and no principal is configured: configure some, \
          or listen on 127.0.0.1, or accept it with allow_insecure_network"
     )]
-    NoTokens(SocketAddr),
+    NoPrincipals(SocketAddr),
     /// Tokens and rows would cross the network in the clear.
     #[error(
-        "{0} can be reached from the network without TLS: listen on 127.0.0.1 behind a proxy \
-         that speaks TLS, or accept it with allow_insecure_network"
+        "{0} can be reached from the network without TLS: configure [tls], or listen on \
+         127.0.0.1 behind a proxy that speaks TLS, or accept it with allow_insecure_network"
     )]
     NoTls(SocketAddr),
 }
 
-/// Checks that the API is not exposed by accident: beyond loopback it needs tokens and TLS,
+/// Checks that the API is not exposed by accident: beyond loopback it needs principals and TLS,
 /// unless somebody has said that the network is trusted.
 ///
 /// # Errors
 /// What is missing.
 pub fn check_bind(
     address: SocketAddr,
-    has_tokens: bool,
+    has_principals: bool,
     has_tls: bool,
     allow_insecure_network: bool,
 ) -> Result<(), BindError> {
     if address.ip().to_canonical().is_loopback() || allow_insecure_network {
         Ok(())
-    } else if !has_tokens {
-        Err(BindError::NoTokens(address))
+    } else if !has_principals {
+        Err(BindError::NoPrincipals(address))
     } else if !has_tls {
         Err(BindError::NoTls(address))
     } else {
@@ -62,7 +62,7 @@ mod tests {
             let address = exposed.parse().unwrap();
             assert_eq!(
                 check(exposed, false, true, false),
-                Err(BindError::NoTokens(address))
+                Err(BindError::NoPrincipals(address))
             );
             assert_eq!(
                 check(exposed, true, false, false),

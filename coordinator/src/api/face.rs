@@ -10,6 +10,7 @@ use gavel_protocol::{
     Access, Ack, Gid, Isolation, Limits, Outcome, Refusal, RefusalCode, ShardMap, ShardTag,
     Statement, Transaction, Txid,
 };
+use gavel_tls::Peer;
 
 use super::auth::{Authenticator, Caller, Role};
 use super::error::ApiError;
@@ -58,9 +59,13 @@ impl Face {
         self.engine.shards()
     }
 
-    /// Who sent this `Authorization` header.
-    pub(super) fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Caller, ApiError> {
-        let caller = self.auth.authenticate(authorization);
+    /// Who sent this `Authorization` header over a connection to `peer`.
+    pub(super) fn authenticate(
+        &self,
+        authorization: Option<&[u8]>,
+        peer: &Peer,
+    ) -> Result<Caller, ApiError> {
+        let caller = self.auth.authenticate(authorization, peer);
         if caller.is_none() {
             metrics::authentication_failed();
             tracing::warn!(target: "gavel::audit", what = "authentication failed");

@@ -7,6 +7,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, extract::DefaultBodyLimit};
+use gavel_tls::Peer;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
@@ -61,7 +62,8 @@ pub(super) fn router(face: Arc<Face>) -> Router {
 
 async fn authenticate(State(face): Shared, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(header::AUTHORIZATION);
-    match face.authenticate(header.map(|value| value.as_bytes())) {
+    let peer = request.extensions().get().unwrap_or(&Peer::Anonymous);
+    match face.authenticate(header.map(|value| value.as_bytes()), peer) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await

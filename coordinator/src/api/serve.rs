@@ -8,13 +8,16 @@ use std::io;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use gavel_tls::Acceptor;
 use gavel_wire::sizes;
+use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 /// How long a caller may take to send the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,12 +47,14 @@ impl Closing {
     }
 }
 
-/// Serves until `shutdown` resolves, then lets requests under way end.
+/// Serves until `shutdown` resolves, then lets requests under way end. `acceptor` says who is at
+/// the other end of a connection; requests carry it as an extension, a [`gavel_tls::Peer`].
 ///
 /// # Errors
 /// None today: a failed accept is logged and tried again, as other callers are still served.
 pub async fn serve(
     listener: TcpListener,
+    acceptor: Acceptor,
     router: Router,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -63,7 +68,14 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => serve_connection(stream, router.clone(), &graceful),
+            Ok((stream, _)) => {
+                let conversation = Conversation {
+                    router: router.clone(),
+                    closing: closing.clone(),
+                    watcher: graceful.watcher(),
+                };
+                tokio::spawn(conversation.hold(stream, acceptor.clone()));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -81,11 +93,44 @@ pub async fn serve(
     Ok(())
 }
 
-fn serve_connection(stream: TcpStream, router: Router, graceful: &GracefulShutdown) {
-    // Answers are small: waiting to fill a packet would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
+/// One connection.
+struct Conversation {
+    router: Router,
+    closing: Closing,
+    watcher: Watcher,
+}
+
+impl Conversation {
+    async fn hold(self, stream: TcpStream, acceptor: Acceptor) {
+        // Answers are small: waiting to fill a packet would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+        let accepted = tokio::select! {
+            () = self.closing.begun() => return,
+            accepted = acceptor.accept(stream) => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(target: "gavel::audit", %error, what = "handshake failed");
+                return;
+            }
+        };
+        let router = self.router.map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(peer.clone());
+            request
+        });
+        let service = TowerToHyperService::new(router);
+        let builder = builder();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = self.watcher.watch(connection.into_owned()).await {
+            tracing::debug!(%error, "a connection ended badly");
+        }
     }
+}
+
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -99,12 +144,5 @@ fn serve_connection(stream: TcpStream, router: Router, graceful: &GracefulShutdo
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
-    let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection.into_owned());
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended badly");
-        }
-    });
+    builder
 }

@@ -11,6 +11,7 @@ use gavel_protocol::outcome::{StatementResult, Status};
 use gavel_protocol::{
     Ack, Gid, Isolation, Limits, Outcome, Principal, Refusal, ShardMap, ShardTag, Statement, Txid,
 };
+use gavel_tls::Acceptor;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -238,7 +239,7 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         let router = api::router(Arc::clone(&engine) as Arc<dyn Engine>, auth, &limits);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(api::serve(listener, router, async {
+        let serving = tokio::spawn(api::serve(listener, Acceptor::Plain, router, async {
             let _ = stopped.await;
         }));
         Self {

@@ -97,7 +97,8 @@ impl Target {
         match &self.host {
             Host::Tcp(host) if self.tls.is_on() => {
                 let stream = ask_for_tls(tcp(host, self.port).await?).await?;
-                let (stream, binding) = self.tls.encrypt(host, stream).await?;
+                // A handshake's state is large, and part of every future that may connect.
+                let (stream, binding) = Box::pin(self.tls.encrypt(host, stream)).await?;
                 self.greet_bound(Box::new(stream), binding).await
             }
             Host::Tcp(host) => self.greet(Box::new(tcp(host, self.port).await?)).await,
