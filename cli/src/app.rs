@@ -72,6 +72,7 @@ async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Re
         Command::Retention(RetentionCommand::Show) => {
             commands::retention::show(&config, output).await
         }
+        Command::Certs(args) => commands::certs::run(&config, args, output),
         Command::Check => commands::check::run(&config, output).await,
         Command::Migrate(args) => commands::migrate::run(&config, args, output).await,
         Command::Shard(ShardCommand::NewIncarnation {

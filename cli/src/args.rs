@@ -73,6 +73,12 @@ pub enum Command {
     /// Check the configuration and every shard; says what is wrong and how to mend it
     #[command(after_help = "Example:\n  gavel check --json")]
     Check,
+    /// Sign certificates for every process and principal of the configuration
+    #[command(after_help = "Examples:\n  gavel certs\n  \
+        gavel certs --host gavel.example --postgres db1.example --days 90\n\n\
+        Makes an authority in the folder if there is none. For trials and small installations;\n\
+        docs/security.md says what certificates of your own PKI must have.")]
+    Certs(CertsArgs),
     /// Compare branches and decisions on all shards: proves that nothing is half done
     #[command(after_help = "Example:\n  gavel audit\n\nEnds with 6 if damage was found.")]
     Audit,
@@ -105,6 +111,26 @@ pub enum Command {
     /// Operate on a shard itself
     #[command(subcommand)]
     Shard(ShardCommand),
+}
+
+/// What to sign.
+#[derive(Debug, Args)]
+pub struct CertsArgs {
+    /// The folder
+    #[arg(long, default_value = "tls", value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// A further name or IP address of the services
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// Also sign for the PostgreSQL server with this name or IP address
+    #[arg(long, value_name = "HOST")]
+    pub postgres: Vec<String>,
+    /// How long the certificates are good for
+    #[arg(long, default_value_t = 365, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3650))]
+    pub days: u64,
+    /// Sign again what is there already, with new keys; the authority stays
+    #[arg(long)]
+    pub renew: bool,
 }
 
 /// What to do about damage.

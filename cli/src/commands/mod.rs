@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod audit;
+pub(crate) mod certs;
 pub(crate) mod chaos;
 pub(crate) mod check;
 pub(crate) mod client;

@@ -21,6 +21,7 @@ use gavel_participant::start_check::Expected;
 use crate::config::{Config, ShardConfig};
 
 pub(crate) use coordinator::run as coordinator;
+pub(crate) use network::participant_url;
 pub(crate) use open::local_config;
 pub(crate) use participant::run as participant;
 pub(crate) use serve::run as serve;
