@@ -18,7 +18,7 @@ gavel-coordinator: gavel-protocol gavel-wire gavel-tls gavel-participant
 gavel-client: gavel-protocol gavel-wire gavel-tls +gavel-coordinator +gavel-participant
 gavel-demo: gavel-client gavel-protocol gavel-devkit
 gavel-sim: gavel-protocol
-gavel-devkit: gavel-migrations local-postgres
+gavel-devkit: gavel-migrations gavel-tls local-postgres
 gavel-chaos: gavel-client gavel-protocol gavel-devkit local-postgres
 gavel-cli: gavel-tls gavel-chaos gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
 gavel-tests: *

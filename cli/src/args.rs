@@ -236,6 +236,9 @@ pub struct DevArgs {
     /// How many coordinators run side by side
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub coordinators: usize,
+    /// Encrypt every connection, and give everybody a certificate
+    #[arg(long)]
+    pub tls: bool,
 }
 
 /// How the demo runs.

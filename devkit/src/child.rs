@@ -9,10 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustls::ClientConfig;
 
 use crate::Error;
 use crate::folder::tail;
@@ -42,6 +43,7 @@ pub(crate) struct Plan {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) port: u16,
     pub(crate) port_hint: &'static str,
     pub(crate) readiness: Readiness,
@@ -180,7 +182,7 @@ impl Slot {
     pub(crate) fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
         let (mut ready, mut ended) = (false, false);
         wait_until(limit, || {
-            ready = is_ready(self.plan.port, self.plan.readiness);
+            ready = is_ready(self.plan.port, self.plan.readiness, self.plan.tls.as_ref());
             ended = !ready && self.pid().is_none();
             ready || ended
         });

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use gavel_tls::Trust;
 use local_postgres::{Cluster, Mode, Server};
 use nix::sys::signal::Signal;
 
 use crate::child::{Plan, Slot};
 use crate::folder::{Folder, write_secret};
 use crate::probe::Readiness;
+use crate::security::Certificates;
 use crate::state::{ShardState, State, coordinator_name, participant_name};
 use crate::supervisor::Supervisor;
 use crate::{Error, Options, Role, Shard, config_file, leftover, shards};
@@ -34,6 +36,7 @@ pub struct Dev {
     shards: Vec<Shard>,
     cluster: Cluster,
     folder: Folder,
+    certificates: Option<Certificates>,
     metrics_ports: BTreeMap<String, u16>,
 }
 
@@ -75,10 +78,24 @@ impl Dev {
         let mut state = State::settle(&folder, options)?;
         let (cluster, shards) = shards::start(&folder, options, &mut state)?;
         let ports = &state.coordinator_ports[..options.coordinators];
-        let config = config_file::render(&shards, ports[0], &options.extra_config);
+        let certificates = options.tls.then(|| Certificates::of(&folder));
+        let config = config_file::render(
+            &shards,
+            ports[0],
+            certificates.as_ref(),
+            &options.extra_config,
+        );
         write_secret(&folder.config(), &config)?;
+        let probe = match &certificates {
+            Some(certificates) => {
+                certificates.set_up(&folder, options, &cluster)?;
+                Some(certificates.client_config()?)
+            }
+            None => None,
+        };
         let env = |role, plan: Plan| Plan {
             env: env(options, role, &shards),
+            tls: probe.clone(),
             ..plan
         };
         let participants = slots(&state.shards, |index, shard| {
@@ -98,6 +115,7 @@ impl Dev {
             shards,
             cluster,
             folder,
+            certificates,
             metrics_ports: state.metrics_ports,
         })
     }
@@ -135,13 +153,40 @@ impl Dev {
     /// Address of the first coordinator.
     #[must_use]
     pub fn coordinator_url(&self) -> String {
-        url(&self.coordinators[0])
+        self.url(&self.coordinators[0])
     }
 
     /// Addresses of all coordinators.
     #[must_use]
     pub fn coordinator_urls(&self) -> Vec<String> {
-        self.coordinators.iter().map(|slot| url(slot)).collect()
+        self.coordinators
+            .iter()
+            .map(|slot| self.url(slot))
+            .collect()
+    }
+
+    fn url(&self, slot: &Slot) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme(), slot.port())
+    }
+
+    fn scheme(&self) -> &'static str {
+        match self.certificates {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// The folder with the certificates, if the deployment has any.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Path> {
+        self.certificates.as_ref().map(Certificates::folder)
+    }
+
+    /// What the principal `name` trusts and shows, if the deployment has certificates.
+    #[must_use]
+    pub fn trust(&self, name: &str) -> Option<Trust> {
+        let certificates = self.certificates.as_ref();
+        certificates.map(|certificates| certificates.trust(name))
     }
 
     /// Where each process serves its metrics and its health, by the process' name.
@@ -151,7 +196,7 @@ impl Dev {
         slots
             .map(|name| {
                 let port = self.metrics_ports[&name];
-                (name, format!("http://127.0.0.1:{port}"))
+                (name, format!("{}://127.0.0.1:{port}", self.scheme()))
             })
             .collect()
     }
@@ -337,10 +382,6 @@ fn env(options: &Options, role: Role, shards: &[Shard]) -> Vec<(String, String)>
     env
 }
 
-fn url(slot: &Slot) -> String {
-    format!("http://127.0.0.1:{}", slot.port())
-}
-
 fn participant(folder: &Folder, options: &Options, state: &State, shard: &ShardState) -> Plan {
     let args = ["participant", "--shard", &shard.name].map(str::to_owned);
     Plan {
@@ -390,6 +431,7 @@ fn plan(
         program: options.executable.clone(),
         args: all,
         env: Vec::new(),
+        tls: None,
         port,
         port_hint: ", or choose another port with --port",
         readiness: Readiness::Answers(READY_PATH),

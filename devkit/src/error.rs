@@ -18,6 +18,12 @@ pub enum Error {
         /// The owner, as it wrote it into the lock file.
         pid: String,
     },
+    /// `gavel certs` failed, or what it made cannot be used.
+    #[error("the certificates cannot be used: {message}")]
+    Certificates {
+        /// Why.
+        message: String,
+    },
     /// The folder has more shards than were asked for.
     #[error(
         "{} has {found} shards, {asked} were asked for; shards are not removed, because old \

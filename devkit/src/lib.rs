@@ -24,6 +24,7 @@ mod folder;
 mod leftover;
 mod options;
 mod probe;
+mod security;
 mod shards;
 mod state;
 mod supervisor;

@@ -55,6 +55,9 @@ pub struct Options {
     pub port: Option<u16>,
     /// Whether a process that ends unasked is started again.
     pub restart: bool,
+    /// Whether every connection is encrypted, and everybody has a certificate. The only principal
+    /// is `operator`, unless `extra_config` has others.
+    pub tls: bool,
     /// Further tables for `gavel.toml`, such as `[limits]`. Not keys of the top level.
     pub extra_config: String,
     /// Further settings for every `postgresql.conf`: name and unquoted value.
@@ -80,6 +83,7 @@ impl Options {
             coordinators: 1,
             port: None,
             restart: true,
+            tls: false,
             extra_config: String::new(),
             server_settings: Vec::new(),
             fresh_initdb: true,

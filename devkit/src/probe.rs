@@ -2,8 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -18,19 +22,32 @@ pub(crate) enum Readiness {
 }
 
 /// Whether the process on `port` is ready.
-pub(crate) fn is_ready(port: u16, readiness: Readiness) -> bool {
+pub(crate) fn is_ready(port: u16, readiness: Readiness, tls: Option<&Arc<ClientConfig>>) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(stream) = TcpStream::connect_timeout(&address, ANSWER_LIMIT) else {
         return false;
     };
     match readiness {
         Readiness::Accepts => true,
-        Readiness::Answers(path) => answers(stream, path).unwrap_or(false),
+        Readiness::Answers(path) => answers(stream, path, tls).unwrap_or(false),
     }
 }
 
-fn answers(mut stream: TcpStream, path: &str) -> std::io::Result<bool> {
+fn answers(
+    stream: TcpStream,
+    path: &str,
+    tls: Option<&Arc<ClientConfig>>,
+) -> std::io::Result<bool> {
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let Some(tls) = tls else {
+        return asks(stream, path);
+    };
+    let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+    let session = ClientConnection::new(tls.clone(), name).map_err(std::io::Error::other)?;
+    asks(StreamOwned::new(session, stream), path)
+}
+
+fn asks(mut stream: impl Read + Write, path: &str) -> std::io::Result<bool> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut status = [0; "HTTP/1.1 200".len()];
@@ -75,13 +92,18 @@ mod tests {
 
     #[test]
     fn ready_is_200_and_nothing_else() {
-        assert!(is_ready(serve_once("200 OK"), Readiness::Answers("/")));
+        assert!(is_ready(
+            serve_once("200 OK"),
+            Readiness::Answers("/"),
+            None
+        ));
         assert!(!is_ready(
             serve_once("503 Service Unavailable"),
-            Readiness::Answers("/")
+            Readiness::Answers("/"),
+            None
         ));
         let closed = local_postgres::free_port().expect("a port");
         assert!(is_free(closed));
-        assert!(!is_ready(closed, Readiness::Accepts));
+        assert!(!is_ready(closed, Readiness::Accepts, None));
     }
 }

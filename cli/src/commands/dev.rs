@@ -51,6 +51,7 @@ fn options(args: &DevArgs) -> anyhow::Result<Options> {
     options.port = args.port.or(is_new.then_some(PORT));
     options.decisions_shard = args.decisions_shard;
     options.coordinators = args.coordinators;
+    options.tls = args.tls;
     Ok(options)
 }
 
@@ -103,8 +104,14 @@ fn curl(dev: &Dev) -> String {
         })
         .collect();
     let body = json!({"branches": branches});
+    let certificate = dev.certificates().map_or_else(String::new, |folder| {
+        let folder = folder.display();
+        format!(
+            " --cacert {folder}/ca.pem --cert {folder}/operator.pem --key {folder}/operator.key"
+        )
+    });
     format!(
-        "  curl -sS {}/v1/transactions -H 'content-type: application/json' -d '{body}'",
+        "  curl -sS{certificate} {}/v1/transactions -H 'content-type: application/json' -d '{body}'",
         dev.coordinator_url()
     )
 }

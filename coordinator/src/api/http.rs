@@ -37,6 +37,7 @@ pub(super) fn router(face: Arc<Face>) -> Router {
         .route("/v1/in-doubt", get(in_doubt))
         .route("/v1/in-doubt/resolve", post(resolve))
         .route("/v1/shards", get(shards))
+        .route("/health/shards", get(shard_health))
         .route_service(
             "/gavel.v1.Gavel/SubmitStream",
             grpc::submit_stream_service(Arc::clone(&face)),
@@ -51,7 +52,6 @@ pub(super) fn router(face: Arc<Face>) -> Router {
     Router::new()
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
-        .route("/health/shards", get(shard_health))
         .route_service("/grpc.health.v1.Health/{method}", health::service(&face))
         .method_not_allowed_fallback(wrong_method)
         .merge(guarded)

@@ -1,5 +1,7 @@
 //! Who may do what: every route with no, a wrong, a weaker and the right identity.
 
+use std::collections::BTreeSet;
+
 use gavel_coordinator::api::{Authenticator, Role};
 use gavel_protocol::outcome::Status;
 use gavel_protocol::{Limits, Outcome, Principal};
@@ -66,6 +68,7 @@ fn routes() -> Vec<(&'static str, String, Value, bool)> {
         ),
         ("DELETE", format!("/v1/sessions/{txid}"), Value::Null, false),
         ("GET", "/v1/shards".into(), Value::Null, false),
+        ("GET", "/health/shards".into(), Value::Null, false),
         ("GET", "/v1/in-doubt".into(), Value::Null, true),
         (
             "POST",
@@ -85,6 +88,24 @@ async fn ask(server: &Server, method: &str, path: &str, body: &Value, token: &st
         request = request.bearer_auth(token);
     }
     hear(request).await
+}
+
+/// What is open to everybody; the gRPC methods have a test of their own.
+const OPEN: [&str; 2] = ["/health/live", "/health/ready"];
+
+#[test]
+fn every_route_is_in_the_list() {
+    let source = include_str!("../../src/api/http.rs");
+    let declared = source.lines().filter_map(|line| {
+        let rest = line.trim().strip_prefix(".route(\"")?;
+        rest.split_once('"').map(|(path, _)| path)
+    });
+    let txid = txid_at(A).to_string();
+    let listed = routes().into_iter();
+    let listed = listed.map(|(_, path, ..)| path.replace(&txid, "{txid}"));
+    let listed: BTreeSet<String> = listed.chain(OPEN.map(str::to_owned)).collect();
+    let declared: BTreeSet<String> = declared.map(str::to_owned).collect();
+    assert_eq!(declared, listed);
 }
 
 #[tokio::test]
