@@ -55,7 +55,7 @@ pub(crate) fn start(
         .servers()
         .iter()
         .zip(&state.shards)
-        .map(|(server, shard)| describe(server, shard))
+        .map(|(server, shard)| describe(server, shard, options))
         .collect();
     migrate_all(&shards)?;
     Ok((cluster, shards))
@@ -83,12 +83,13 @@ fn create_database(server: &Server) -> Result<String, Error> {
     Ok(password)
 }
 
-fn describe(server: &Server, shard: &ShardState) -> Shard {
+fn describe(server: &Server, shard: &ShardState, options: &Options) -> Shard {
+    let scheme = if options.tls { "https" } else { "http" };
     let password = shard.password.as_deref().unwrap_or_default();
     Shard {
         name: shard.name.clone(),
         tag: shard.tag,
-        participant_url: format!("http://127.0.0.1:{}", shard.participant_port),
+        participant_url: format!("{scheme}://127.0.0.1:{}", shard.participant_port),
         database_url: server.url_for(ROLE, password, DATABASE),
         superuser_url: server.url(DATABASE),
     }
