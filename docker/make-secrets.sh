@@ -20,7 +20,7 @@ random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 for shard in alpha beta gamma; do
     secret "$shard.superuser" "$(random)"
     secret "$shard.participant" "$(random)"
-    secret "$shard.admin_url" "postgres://postgres:$(cat "secrets/$shard.superuser")@db-$shard:5432/bank"
-    secret "$shard.database_url" "postgres://participant:$(cat "secrets/$shard.participant")@db-$shard:5432/bank"
+    secret "$shard.admin_url" "postgres://postgres:$(cat "secrets/$shard.superuser")@db-$shard:5432/bank?sslmode=disable"
+    secret "$shard.database_url" "postgres://participant:$(cat "secrets/$shard.participant")@db-$shard:5432/bank?sslmode=disable"
 done
 echo "docker/secrets/ is ready"

@@ -21,7 +21,7 @@ database_url = "postgres://app:secret@127.0.0.1/bank"
 database_url_file = "x"
 admin_url = "postgres://admin:secret@127.0.0.1/bank"
 admin_url_file = "x"
-participant = "http://127.0.0.1:7411"
+participant = "https://127.0.0.1:7411"
 
 [coordinator]
 listen = "127.0.0.1:7400"
@@ -32,6 +32,11 @@ listen = "127.0.0.1:7411"
 [[principal]]
 name = "teller"
 token_file = "teller.token"
+
+[tls]
+ca_file = "ca.pem"
+certificate_file = "own.pem"
+key_file = "own.key"
 
 [metrics]
 listen = "127.0.0.1:7490"
@@ -221,4 +226,40 @@ fn every_nemesis_and_every_step_is_documented() {
         let row = format!("| {step} | {} |", step.meaning());
         assert!(page.contains(&row), "docs/chaos.md lacks: {row}");
     }
+}
+
+/// Every source file of the repository, one after the other.
+fn sources(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).expect("a file"));
+        }
+    }
+}
+
+#[test]
+fn every_threat_has_its_tests() {
+    let page = docs("security.md");
+    let rows = section(&page, "## Threats").lines();
+    let rows = rows.filter(|line| line.starts_with("| ") && !line.starts_with("| threat"));
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut text);
+    let mut count = 0;
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next();
+        let names = tests.into_iter().flat_map(|tests| tests.split(", "));
+        for name in names {
+            let name = name.trim_matches('`');
+            assert!(
+                text.contains(&format!("fn {name}(")),
+                "{name} is no test: {row}"
+            );
+        }
+        count += 1;
+    }
+    assert!(count > 10, "the table is not read");
 }
