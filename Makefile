@@ -32,12 +32,12 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage chaos chaos-holes soak rules-off crash-loop sim fuzz clean-dev
+.PHONY: help setup build demo test test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-setup: ## Install what is missing: PostgreSQL 15 or newer, a linker, the test runner, Prometheus
+setup: ## Install what is missing: PostgreSQL 15 or newer, a linker, what tests and checks
 	@scripts/setup.sh test
 
 build: ## Build the gavel binary, optimised
@@ -65,11 +65,13 @@ test-batch-sizes: ## The tests over real servers, with batches of 1, 2, 60 and 5
 test-doc: ## The examples in the documentation
 	$(CARGO) test --locked --workspace --doc $(feature_flag)
 
-verify: ## Check format, lints, documentation and architecture; writes nothing
+verify: ## Check format, lints, documentation, architecture and dependencies; writes nothing
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(feature_flag) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 	scripts/check-edges.sh
+	@scripts/setup.sh test >/dev/null
+	cargo deny --locked check bans licenses sources
 	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh docker/*.sh docker/shard/*.sh .ci/run && echo "shellcheck: clean"; \
 	else echo "shellcheck: not installed, skipped"; fi
 
@@ -120,6 +122,10 @@ sim: ## Simulate the core: SEEDS=10000 seeds from SEEDS_FROM=0, on every core
 
 fuzz: ## Feed generated input to every parser, FUZZ_SECONDS each; needs cargo-fuzz
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+advisories: ## Compare the dependencies with what is known to be broken; needs the network
+	@scripts/setup.sh test
+	cargo deny --locked check advisories
 
 clean-dev: ## Delete the data of `gavel dev` in DEV_FOLDER
 	rm -rf -- $(DEV_FOLDER)

@@ -2,7 +2,7 @@
 # Finds what Gavel needs on this machine and installs only what is missing.
 #
 #   scripts/setup.sh run     what `make build` and `make demo` need: PostgreSQL, a C linker, Rust
-#   scripts/setup.sh test    also what `make test` needs: cargo-nextest, Prometheus
+#   scripts/setup.sh test    also what `make test` and `make verify` need: cargo-nextest, cargo-deny, Prometheus
 #
 # Safe to run again: what is there is left alone. It installs with apt-get (as root, or through
 # sudo) on Debian and Ubuntu, and with Homebrew on macOS. Where it cannot, it says what to type.
@@ -20,7 +20,7 @@ main() {
     check_linker
     check_postgres
     check_rust
-    if [ "${1:-run}" = test ]; then check_nextest; check_prometheus; fi
+    if [ "${1:-run}" = test ]; then check_nextest; check_deny; check_prometheus; fi
 }
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -161,6 +161,15 @@ check_nextest() {
         cargo install --locked cargo-nextest
     fi
     say "cargo-nextest: $(cargo nextest --version | head -n 1)"
+}
+
+check_deny() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        say "cargo-deny: missing, building it (a minute or two)"
+        # It runs for a second: not worth the minutes that optimising it takes.
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off cargo install --locked cargo-deny
+    fi
+    say "cargo-deny: $(cargo deny --version)"
 }
 
 # ---------------------------------------------------------------- Prometheus

@@ -338,10 +338,10 @@ pub struct ClientArgs {
     /// File with the bearer token
     #[arg(long, env = "GAVEL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Authorities to trust, in PEM [default: those of [tls], or the system's]
+    /// Authorities to trust, in PEM [default: those of the configuration, or the system's]
     #[arg(long, env = "GAVEL_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Certificate to show, in PEM [default: that of [tls], if it is there and there is no token]
+    /// Certificate to show, in PEM [default: that of the configuration, if there is no token]
     #[arg(
         long,
         env = "GAVEL_CERTIFICATE_FILE",
