@@ -32,6 +32,7 @@ listen = "127.0.0.1:7411"
 [[principal]]
 name = "teller"
 token_file = "teller.token"
+shards = ["alpha"]
 
 [tls]
 ca_file = "ca.pem"

@@ -157,6 +157,14 @@ fn principals(config: &Config, found: &mut Vec<Problem>) {
                 "names must differ",
             ));
         }
+        let permitted = principal.shards.iter().flatten();
+        for shard in permitted.filter(|shard| config.shard(shard).is_none()) {
+            found.push(problem(
+                &format!("principal[{index}].shards"),
+                format!("there is no shard `{shard}`"),
+                "correct the name",
+            ));
+        }
     }
     if config.tls.is_none() {
         for (index, principal) in config.principal.iter().enumerate() {

@@ -10,10 +10,12 @@ mod environment;
 mod load;
 mod secret;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use gavel_coordinator::api::TokenSource;
+use gavel_coordinator::api::{Permitted, TokenSource};
 use gavel_protocol::{DeploymentName, Limits, Principal, ShardMap, ShardName, ShardTag};
 use gavel_tls::TlsFiles;
 use serde::{Deserialize, Serialize};
@@ -118,6 +120,8 @@ pub struct PrincipalConfig {
     /// What they may do.
     #[serde(default = "client")]
     pub role: Role,
+    /// Where their statements may run; everywhere without it.
+    pub shards: Option<BTreeSet<ShardName>>,
 }
 
 /// Where certificates are. `{name}` in a path stands for what a process is: `coordinator`,
@@ -209,6 +213,10 @@ impl Config {
             principal: each.name.clone(),
             role: each.role,
             file: each.token_file.clone(),
+            shards: match &each.shards {
+                None => Permitted::All,
+                Some(these) => Permitted::Only(Arc::new(these.clone())),
+            },
         });
         sources.collect()
     }

@@ -4,10 +4,12 @@
 //! own speaks for whoever has the token. Only hashes of tokens are kept in memory. Every configured token is compared, in constant
 //! time and without an early end, so that the time to refuse tells nothing.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use gavel_protocol::Principal;
+use gavel_protocol::{Principal, ShardName};
 use gavel_tls::{Identity, Peer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -36,6 +38,26 @@ pub struct Caller {
     pub principal: Principal,
     /// What for.
     pub role: Role,
+    /// Where statements may run.
+    pub shards: Permitted,
+}
+
+/// The shards on which somebody's statements may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permitted {
+    /// Every shard, those that are added later included.
+    All,
+    /// These. What is recorded about a transaction may be kept on any.
+    Only(Arc<BTreeSet<ShardName>>),
+}
+
+impl Permitted {
+    pub(super) fn includes(&self, shard: &ShardName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(these) => these.contains(shard),
+        }
+    }
 }
 
 /// Where a principal's token is.
@@ -48,6 +70,8 @@ pub struct TokenSource {
     /// The file with the token, or with `sha256:` and its hash in hexadecimal. White space
     /// around it is dropped. Without it only a certificate will do.
     pub file: Option<PathBuf>,
+    /// Where his statements may run.
+    pub shards: Permitted,
 }
 
 /// The tokens cannot be used.
@@ -103,6 +127,7 @@ impl Authenticator {
         for source in sources {
             let Some(file) = &source.file else {
                 all.add_with_certificate(source.principal.clone(), source.role);
+                all.restrict(&source.principal, &source.shards);
                 continue;
             };
             let text =
@@ -112,14 +137,25 @@ impl Authenticator {
                     cause,
                 })?;
             all.add(source.principal.clone(), source.role, text.trim())?;
+            all.restrict(&source.principal, &source.shards);
         }
         Ok(all)
     }
 
     /// Adds a principal that only a certificate will do for.
     pub fn add_with_certificate(&mut self, principal: Principal, role: Role) {
-        let caller = Caller { principal, role };
-        self.known.push(Known { caller, hash: None });
+        self.known.push(Known {
+            caller: unrestricted(principal, role),
+            hash: None,
+        });
+    }
+
+    /// Statements of this principal run on these shards only.
+    pub fn restrict(&mut self, principal: &Principal, shards: &Permitted) {
+        let callers = self.known.iter_mut().map(|known| &mut known.caller);
+        for caller in callers.filter(|caller| caller.principal == *principal) {
+            caller.shards = shards.clone();
+        }
     }
 
     /// Adds a principal with its token, or `sha256:` and the token's hash.
@@ -146,9 +182,10 @@ impl Authenticator {
             let other = same.caller.principal.clone();
             return Err(AuthConfigError::SameToken(other, principal));
         }
-        let caller = Caller { principal, role };
-        let hash = Some(hash);
-        self.known.push(Known { caller, hash });
+        self.known.push(Known {
+            caller: unrestricted(principal, role),
+            hash: Some(hash),
+        });
         Ok(())
     }
 
@@ -161,10 +198,7 @@ impl Authenticator {
     /// is known.
     pub fn authenticate(&self, authorization: Option<&[u8]>, peer: &Peer) -> Option<Caller> {
         if !self.has_principals() {
-            return Some(Caller {
-                principal: Principal::local(),
-                role: Role::Operator,
-            });
+            return Some(unrestricted(Principal::local(), Role::Operator));
         }
         match (authorization, peer) {
             (Some(authorization), _) => self.with_token(authorization),
@@ -207,6 +241,14 @@ impl Authenticator {
     }
 }
 
+fn unrestricted(principal: Principal, role: Role) -> Caller {
+    Caller {
+        principal,
+        role,
+        shards: Permitted::All,
+    }
+}
+
 fn hash_from_hex(hex: &str) -> Option<[u8; 32]> {
     let hex = hex.as_bytes();
     if hex.len() != 64 {
@@ -229,8 +271,6 @@ impl fmt::Debug for Authenticator {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     const TOKEN: &str = "a-token-with-enough-characters";
@@ -353,7 +393,7 @@ mod tests {
     fn nothing_secret_shows() {
         assert_eq!(
             format!("{:?}", with_token()),
-            r#"[Caller { principal: Principal("alice"), role: Client }]"#
+            r#"[Caller { principal: Principal("alice"), role: Client, shards: All }]"#
         );
     }
 }

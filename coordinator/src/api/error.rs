@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use gavel_protocol::transaction::InvalidTransaction;
-use gavel_protocol::{Refusal, RefusalCode, ShardMap, ShardTag, sql};
+use gavel_protocol::{Refusal, RefusalCode, ShardMap, ShardName, ShardTag, sql};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -44,6 +44,11 @@ impl ApiError {
             "forbidden",
             "this needs the role operator",
         )
+    }
+
+    pub(super) fn forbidden_shard(shard: &ShardName) -> Self {
+        let message = format!("statements on shard `{shard}` are not permitted to this principal");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     /// A body or message above the limit.

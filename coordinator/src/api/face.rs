@@ -12,7 +12,7 @@ use gavel_protocol::{
 };
 use gavel_tls::Peer;
 
-use super::auth::{Authenticator, Caller, Role};
+use super::auth::{Authenticator, Caller, Permitted, Role};
 use super::error::ApiError;
 use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
 use crate::metrics;
@@ -49,6 +49,26 @@ impl Face {
             auth,
             limits: limits.clone(),
         })
+    }
+
+    /// The caller's statements may run on these shards, known ones.
+    fn require_permission(
+        &self,
+        caller: &Caller,
+        shards: impl IntoIterator<Item = ShardTag>,
+    ) -> Result<(), ApiError> {
+        if caller.shards == Permitted::All {
+            return Ok(());
+        }
+        let mut names = shards.into_iter().filter_map(|tag| self.shards().name(tag));
+        match names.find(|name| !caller.shards.includes(name)) {
+            None => Ok(()),
+            Some(shard) => {
+                let who = &caller.principal;
+                tracing::warn!(target: "gavel::audit", %who, %shard, what = "statement", "forbidden");
+                Err(ApiError::forbidden_shard(shard))
+            }
+        }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -122,6 +142,8 @@ impl Face {
         transaction
             .validate(&self.limits)
             .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
+        let used = transaction.branches.iter().map(|branch| branch.shard);
+        self.require_permission(&caller, used)?;
         if terms.timeout_ms == Some(0) {
             return Err(ApiError::bad("invalid_timeout", "timeout_ms is at least 1"));
         }
@@ -198,6 +220,7 @@ impl Face {
         } = step;
         validate_statement(shard, 0, &statement, &self.limits)
             .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
+        self.require_permission(&caller, [shard])?;
         let engine = Arc::clone(&self.engine);
         let running = detached(async move {
             engine

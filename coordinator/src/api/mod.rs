@@ -26,7 +26,7 @@ mod serve;
 mod submits;
 
 pub use answer::shard_health;
-pub use auth::{AuthConfigError, Authenticator, Caller, Role, TokenSource};
+pub use auth::{AuthConfigError, Authenticator, Caller, Permitted, Role, TokenSource};
 pub use bind::{BindError, check_bind};
 pub use serve::serve;
 

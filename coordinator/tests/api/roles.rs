@@ -1,8 +1,9 @@
 //! Who may do what: every route with no, a wrong, a weaker and the right identity.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use gavel_coordinator::api::{Authenticator, Role};
+use gavel_coordinator::api::{Authenticator, Permitted, Role};
 use gavel_protocol::outcome::Status;
 use gavel_protocol::{Limits, Outcome, Principal};
 use serde_json::{Value, json};
@@ -157,4 +158,39 @@ async fn r8_the_engine_hears_who_asks() {
             Asked::Status(txid_at(A), None),
         ]
     );
+}
+
+#[tokio::test]
+async fn statements_run_on_permitted_shards_only() {
+    let mut auth = Authenticator::open();
+    let alice: Principal = "alice".parse().unwrap();
+    auth.add(alice.clone(), Role::Client, CLIENT).unwrap();
+    let only_alpha = BTreeSet::from(["alpha".parse().unwrap()]);
+    auth.restrict(&alice, &Permitted::Only(Arc::new(only_alpha)));
+    let server = Server::start_with(Script::default(), auth, Limits::default()).await;
+    let select = json!([{ "sql": "select 1" }]);
+    let on = |shards: &[&str]| {
+        let branches = shards.iter();
+        let branches = branches.map(|shard| json!({ "shard": shard, "statements": select }));
+        json!({ "branches": branches.collect::<Vec<_>>() })
+    };
+    let txid = txid_at(A);
+    let session = format!("/v1/sessions/{txid}/statements");
+    let step = |shard: &str| json!({ "sequence": 0, "shard": shard, "sql": "select 1" });
+    for (path, body) in [
+        ("/v1/transactions", on(&["beta"])),
+        ("/v1/transactions", on(&["alpha", "beta"])),
+        (session.as_str(), step("beta")),
+    ] {
+        let heard = ask(&server, "POST", path, &body, CLIENT).await;
+        assert_eq!((heard.status, heard.code()), (403, "forbidden"), "{body}");
+    }
+    assert_eq!(server.asked(), []);
+    for (path, body) in [
+        ("/v1/transactions", on(&["alpha"])),
+        (session.as_str(), step("alpha")),
+    ] {
+        let heard = ask(&server, "POST", path, &body, CLIENT).await;
+        assert_ne!(heard.status, 403, "{body}");
+    }
 }
