@@ -53,7 +53,12 @@ fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
         }
         _ => {
             let config = config::load(&cli.config)?;
-            logging::start(cli, Some(&config.log))?;
+            match &cli.command {
+                Command::Serve(_) | Command::Coordinator(_) | Command::Participant(_) => {
+                    logging::start_service(cli, &config)?;
+                }
+                _ => logging::start(cli, Some(&config.log))?,
+            }
             block_on(run_configured(cli, config, output))
         }
     }
@@ -115,9 +120,11 @@ fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
             Command::InDoubt(InDoubtCommand::List { client }) => {
                 commands::in_doubt::list(config, client, output).await
             }
-            Command::InDoubt(InDoubtCommand::Resolve { gid, client }) => {
-                commands::in_doubt::resolve(config, client, gid, output).await
-            }
+            Command::InDoubt(InDoubtCommand::Resolve {
+                gid,
+                because,
+                client,
+            }) => commands::in_doubt::resolve(config, client, (gid, because), output).await,
             _ => unreachable!("run() sends only these here"),
         }
     })

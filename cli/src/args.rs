@@ -423,11 +423,15 @@ pub enum InDoubtCommand {
     },
     /// Resolve one branch now: find or force its decision, and apply it
     #[command(
-        after_help = "Example:\n  gavel in-doubt resolve gavel:dev:1:1:019a9f0e-7c11-7b1e-8f5a-3d4c5b6a7988:2"
+        after_help = "Example:\n  gavel in-doubt resolve gavel:dev:1:1:019a9f0e-7c11-7b1e-8f5a-3d4c5b6a7988:2 \\\n    \
+        --because 'ticket 4711: home was restored'"
     )]
     Resolve {
         /// The branch, as `in-doubt list` prints it
         gid: Gid,
+        /// Why, for the coordinator's audit log
+        #[arg(long, value_name = "TEXT")]
+        because: String,
         /// How to reach a coordinator
         #[command(flatten)]
         client: ClientArgs,

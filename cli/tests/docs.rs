@@ -42,6 +42,9 @@ key_file = "own.key"
 [metrics]
 listen = "127.0.0.1:7490"
 
+[audit]
+file = "audit.jsonl"
+
 [log]
 format = "text"
 level = "info"

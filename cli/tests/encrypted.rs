@@ -13,6 +13,7 @@ use gavel_tls::Trust;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConnection, StreamOwned};
+use serde_json::Value;
 
 const GAVEL: &str = env!("CARGO_BIN_EXE_gavel");
 /// Generous: other tests may keep the machine busy.
@@ -20,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const INSERT: &str = r#"{"timeout_ms": 3000, "branches": [
     {"shard": "alpha", "statements": [{"sql": "insert into hello (note) values ('x')"}]},
     {"shard": "beta", "statements": [{"sql": "insert into hello (note) values ('x')"}]}]}"#;
-const CLIENT: &str = "\n[[principal]]\nname = \"orders\"\n";
+const CLIENT: &str = "\n[[principal]]\nname = \"orders\"\n\n[audit]\nfile = \"audit.jsonl\"\n";
 
 struct World {
     dev: Dev,
@@ -261,4 +262,42 @@ fn a_service_says_what_is_wrong_with_its_certificate() {
     says("cannot be used together");
     std::fs::remove_file(folder.join("coordinator.key")).expect("it is there");
     says("cannot be read");
+}
+
+#[test]
+fn who_did_what_is_on_record() {
+    let world = World::start();
+    let coordinator = port(&world.dev.coordinator_url());
+    let gid = "gavel:dev:1:1:019a9f0e-7c11-7b1e-8f5a-3d4c5b6a7988:2";
+    let because = "ticket 4711\nwho=\"somebody else\"";
+    // There is no such branch; that somebody asked is on record all the same.
+    let reason = ["--because", because, "--deadline-ms", "1000"];
+    let output = world.gavel(&[&["in-doubt", "resolve", gid], reason.as_slice()].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let orders = world.trust("orders");
+    let (status, _) = get(coordinator, "/v1/in-doubt", &orders).expect("an answer");
+    assert_eq!(status, 403);
+    let (status, _) = get(coordinator, "/v1/in-doubt", &world.nobody()).expect("an answer");
+    assert_eq!(status, 401);
+    assert!(get_in_the_clear(coordinator, "/health/live").is_err());
+
+    let file = world.folder.path().join("data/audit.jsonl");
+    let text = std::fs::read_to_string(file).expect("the file");
+    let records: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("one object per line"))
+        .collect();
+    let is_on_record = |expected: &[(&str, &str)]| {
+        let fits = |record: &Value| expected.iter().all(|(key, value)| record[*key] == *value);
+        assert!(records.iter().any(fits), "{expected:?}: {text}");
+    };
+    is_on_record(&[
+        ("who", "operator"),
+        ("what", "resolve"),
+        ("gid", gid),
+        ("because", because),
+    ]);
+    is_on_record(&[("who", "orders"), ("message", "forbidden")]);
+    is_on_record(&[("what", "authentication failed")]);
+    is_on_record(&[("what", "handshake failed")]);
 }

@@ -184,14 +184,15 @@ impl Gavel {
         Ok(named.collect())
     }
 
-    /// Resolves one in-doubt branch now, and says what was done. For operators.
+    /// Resolves one in-doubt branch now, and says what was done. For operators; `because` goes into
+    /// the coordinator's audit log, and has 1 to 500 characters.
     ///
     /// # Errors
     /// The request was refused, or nobody answered it in time.
-    pub async fn resolve(&self, gid: Gid) -> Result<String, CallError> {
+    pub async fn resolve(&self, gid: Gid, because: &str) -> Result<String, CallError> {
         self.ask(|t| {
             let gid = gid.clone();
-            async move { t.resolve(gid).await }
+            async move { t.resolve(gid, because).await }
         })
         .await
     }

@@ -68,10 +68,11 @@ fn as_json(shard: &ShardInDoubt) -> Value {
 pub(crate) async fn resolve(
     config: Option<&Config>,
     client: &ClientArgs,
-    gid: &Gid,
+    (gid, because): (&Gid, &str),
     output: Output,
 ) -> anyhow::Result<Exit> {
-    let done = connect(config, client).await?.resolve(gid.clone()).await?;
+    let gavel = connect(config, client).await?;
+    let done = gavel.resolve(gid.clone(), because).await?;
     output.result(&done, &json!({"gid": gid.to_string(), "result": done}));
     Ok(Exit::Ok)
 }

@@ -151,6 +151,9 @@ fn read_secrets(config: &mut Config, folder: &Path) -> Vec<Problem> {
             *file = folder.join(&*file);
         }
     }
+    if let Some(file) = &mut config.audit.file {
+        *file = folder.join(&*file);
+    }
     if let Some(tls) = &mut config.tls {
         for file in [
             &mut tls.ca_file,

@@ -63,6 +63,9 @@ pub struct Config {
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
+    /// Who did what.
+    #[serde(default)]
+    pub audit: AuditConfig,
 }
 
 /// One shard.
@@ -184,6 +187,14 @@ impl Default for LogConfig {
             level: "info".to_owned(),
         }
     }
+}
+
+/// Who did what: operators' actions, and those who were turned away.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditConfig {
+    /// A file that is appended to, besides the log.
+    pub file: Option<PathBuf>,
 }
 
 /// How log lines look.

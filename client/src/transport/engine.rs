@@ -76,7 +76,8 @@ impl Transport for Embedded {
         Ok(self.0.in_doubt().await)
     }
 
-    async fn resolve(&self, gid: Gid) -> Result<String, Failure> {
+    async fn resolve(&self, gid: Gid, because: &str) -> Result<String, Failure> {
+        tracing::info!(target: "gavel::audit", what = "resolve", %gid, because);
         self.0.resolve(gid).await.map_err(Failure::Refused)
     }
 }

@@ -295,10 +295,11 @@ impl Transport for Grpc {
         convert::in_doubt_from_wire(response).map_err(malformed)
     }
 
-    async fn resolve(&self, gid: Gid) -> Result<String, Failure> {
+    async fn resolve(&self, gid: Gid, because: &str) -> Result<String, Failure> {
         use wire::resolve_in_doubt_response::Answer as Kind;
         let request = wire::ResolveInDoubtRequest {
             gid: gid.to_string(),
+            because: because.to_owned(),
         };
         let response = answered(self.client().resolve_in_doubt(request).await)?;
         match response.answer.ok_or_else(|| missing("answer"))? {

@@ -81,5 +81,5 @@ pub(crate) trait Transport: Send + Sync {
     async fn commit(&self, txid: Txid, ack: Ack) -> Result<Answer, Failure>;
     async fn rollback(&self, txid: Txid) -> Result<(), Failure>;
     async fn in_doubt(&self) -> Result<InDoubt, Failure>;
-    async fn resolve(&self, gid: Gid) -> Result<String, Failure>;
+    async fn resolve(&self, gid: Gid, because: &str) -> Result<String, Failure>;
 }

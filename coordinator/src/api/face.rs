@@ -17,6 +17,9 @@ use super::error::ApiError;
 use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
 use crate::metrics;
 
+/// The longest reason that an operator can give.
+const REASON_CHARS_MAX: usize = 500;
+
 /// An engine behind authentication and checks.
 pub(super) struct Face {
     engine: Arc<dyn Engine>,
@@ -262,6 +265,7 @@ impl Face {
         self: Arc<Self>,
         caller: Caller,
         gid: &str,
+        because: &str,
     ) -> Result<String, ApiError> {
         require_operator(&caller, "in-doubt resolve")?;
         let gid: Gid = gid.parse().map_err(|_| {
@@ -270,8 +274,14 @@ impl Face {
                 "not a gid of Gavel's: send one as it was listed",
             )
         })?;
+        if because.trim().is_empty() || because.chars().count() > REASON_CHARS_MAX {
+            let message = format!(
+                "say why, in 1 to {REASON_CHARS_MAX} characters: it goes into the audit log"
+            );
+            return Err(ApiError::bad("invalid_reason", message));
+        }
         tracing::info!(
-            target: "gavel::audit", who = %caller.principal, what = "resolve", %gid
+            target: "gavel::audit", who = %caller.principal, what = "resolve", %gid, because
         );
         let engine = Arc::clone(&self.engine);
         let running = detached(async move { engine.resolve(gid).await });

@@ -363,9 +363,9 @@ impl Gavel for Grpc {
         request: Request<wire::ResolveInDoubtRequest>,
     ) -> Answered<wire::ResolveInDoubtResponse> {
         let caller = caller(&request)?;
-        let gid = request.into_inner().gid;
+        let wire::ResolveInDoubtRequest { gid, because } = request.into_inner();
         use wire::resolve_in_doubt_response::Answer as Kind;
-        let answer = match Arc::clone(&self.face).resolve(caller, &gid).await {
+        let answer = match Arc::clone(&self.face).resolve(caller, &gid, &because).await {
             Ok(done) => Kind::Done(done),
             Err(error) => Kind::Refused(refusal(error)?.into()),
         };

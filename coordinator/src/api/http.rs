@@ -188,8 +188,8 @@ async fn in_doubt(State(face): Shared, caller: Caller) -> Answered {
 }
 
 async fn resolve(State(face): Shared, caller: Caller, body: JsonBody<Resolve>) -> Answered {
-    let gid = body.0.gid;
-    let done = face.resolve(caller, &gid).await?;
+    let Resolve { gid, because } = body.0;
+    let done = face.resolve(caller, &gid, &because).await?;
     Ok(respond(
         StatusCode::OK,
         json!({ "gid": gid, "resolution": done }),

@@ -146,6 +146,7 @@ pub(super) struct Commit {
 #[serde(deny_unknown_fields)]
 pub(super) struct Resolve {
     pub(super) gid: String,
+    pub(super) because: String,
 }
 
 #[cfg(test)]

@@ -306,7 +306,10 @@ async fn operators_and_probes_are_answered() {
     ] });
     assert_eq!(heard.body, expected);
     let heard = server
-        .post("/v1/in-doubt/resolve", json!({ "gid": GID }))
+        .post(
+            "/v1/in-doubt/resolve",
+            json!({ "gid": GID, "because": "ticket 1" }),
+        )
         .await;
     assert_eq!(
         heard.body,

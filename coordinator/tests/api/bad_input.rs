@@ -4,7 +4,7 @@ use gavel_coordinator::api::Authenticator;
 use gavel_protocol::{Limits, Outcome};
 use serde_json::{Value, json};
 
-use crate::scripted::{A, Heard, Script, Server, hear, txid_at};
+use crate::scripted::{A, GID, Heard, Script, Server, hear, txid_at};
 
 const SUBMIT: &str = "/v1/transactions";
 
@@ -291,7 +291,15 @@ async fn bad_statements_of_a_session_are_refused() {
     ] {
         expect(&server.post(&path, body).await, 400, code);
     }
-    let gid = json!({ "gid": "pg_gid_16395_731" });
+    for because in ["", " \t", &"x".repeat(501)] {
+        let resolve = json!({ "gid": GID, "because": because });
+        expect(
+            &server.post("/v1/in-doubt/resolve", resolve).await,
+            400,
+            "invalid_reason",
+        );
+    }
+    let gid = json!({ "gid": "pg_gid_16395_731", "because": "ticket 1" });
     expect(
         &server.post("/v1/in-doubt/resolve", gid).await,
         400,

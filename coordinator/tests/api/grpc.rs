@@ -202,6 +202,7 @@ async fn operators_and_sessions_are_served() {
     ));
     let resolve = wire::ResolveInDoubtRequest {
         gid: GID.to_owned(),
+        because: "ticket 1".to_owned(),
     };
     let resolved = client.resolve_in_doubt(resolve).await.unwrap().into_inner();
     let done = wire::resolve_in_doubt_response::Answer::Done("rolled back".to_owned());

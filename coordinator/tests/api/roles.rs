@@ -74,7 +74,7 @@ fn routes() -> Vec<(&'static str, String, Value, bool)> {
         (
             "POST",
             "/v1/in-doubt/resolve".into(),
-            json!({ "gid": GID }),
+            json!({ "gid": GID, "because": "ticket 1" }),
             true,
         ),
     ]
