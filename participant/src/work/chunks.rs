@@ -3,6 +3,10 @@
 //! A chunk that has a failing member is rolled back and run again without it, so that nobody sees
 //! anything of it. There are at most `savepoints_max` tries, because each may cost a
 //! subtransaction that writes (facts 19), and they end when their time is over.
+//!
+//! A failure says something only about a member that follows those who are executed in the end. Whoever
+//! failed behind neighbours that then get no turn, or fail themselves, has stumbled over what
+//! never was, and counts as not run.
 
 use std::time::Instant;
 
@@ -28,7 +32,7 @@ pub enum Tried {
     Executed(Vec<StatementResult>),
     /// It fails after those that were executed before it; nothing is left of its work.
     Failed(MemberFailure),
-    /// There was no try left for it, or no time.
+    /// There was no try left for it, or no time; or it failed behind somebody who is not executed.
     NotRun,
 }
 
@@ -87,6 +91,8 @@ pub async fn run(
 impl Chunks<'_> {
     /// Runs these members, again and again without the one that failed.
     async fn run_one(&mut self, mut chunk: Vec<usize>) -> Result<(), Lost> {
+        // Whom of the chunk each of those who failed had seen.
+        let mut failures: Vec<(usize, Vec<usize>)> = Vec::new();
         while !chunk.is_empty() && self.tries_left > 0 && Instant::now() < self.until {
             self.tries_left -= 1;
             let run: Vec<&Member> = chunk.iter().map(|at| &self.members[*at]).collect();
@@ -113,8 +119,16 @@ impl Chunks<'_> {
                 }
                 Err(Culprit { index, failure }) => {
                     self.begin = AGAIN;
-                    self.tried[chunk.remove(index)] = Tried::Failed(failure);
+                    let culprit = chunk.remove(index);
+                    self.tried[culprit] = Tried::Failed(failure);
+                    failures.push((culprit, chunk[..index].to_vec()));
                 }
+            }
+        }
+        for (culprit, seen) in failures {
+            let is_executed = |at: &usize| matches!(self.tried[*at], Tried::Executed(_));
+            if !seen.iter().all(is_executed) {
+                self.tried[culprit] = Tried::NotRun;
             }
         }
         Ok(())

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use gavel_protocol::message::{
-    Decision, Finish, FinishKind, Finished, Member, MemberReport, RegisterAnswer, Vote,
+    Decision, Finish, FinishKind, Finished, Member, MemberReport, NoVote, RegisterAnswer, Vote,
 };
-use gavel_protocol::{AbortCode, Guard, RequestHash, ShardTag, Statement, Txid};
+use gavel_protocol::{AbortCode, Guard, Limits, RequestHash, ShardTag, Statement, Txid};
 use gavel_tests::bank;
 use gavel_tests::embedded::{Embedded, Home, is_committed};
 use rstest::rstest;
@@ -171,4 +171,33 @@ async fn r10_a_broken_guard_is_found_before_what_came_of_it(
         kind: FinishKind::Rollback,
     };
     assert_eq!(shard.finish(vec![rollback]).await, [Finished::Done]);
+}
+
+/// A failure behind a neighbour that gets no turn in the end says nothing.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn r10_nobody_fails_behind_a_neighbour_that_is_not_executed(
+    #[values(Home::OnAShard, Home::Dedicated)] home: Home,
+    #[values(false, true)] in_chunks: bool,
+) {
+    let one_try = Limits {
+        savepoints_max: 1,
+        ..Limits::default()
+    };
+    let gavel = Embedded::start_with(home, 2, one_try, |options| options).await;
+    let shard = gavel.directory.shard(ShardTag(2)).expect("shard 2");
+    let mut message = branch(&gavel, fresh_batch(), 1, 5);
+    let empty = Statement::new("UPDATE account SET balance = 0 WHERE id = 1", [""; 0]);
+    let divide = Statement::new("SELECT 1 / balance FROM account WHERE id = 1", [""; 0]);
+    let member = |number: u8, statement: Statement| Member {
+        txid: Txid::mint(crate::now_ms(), message.gid.home, [number; 16]),
+        request_hash: RequestHash([number; 32]),
+        statements: vec![statement].into(),
+    };
+    message.members = vec![member(1, empty), member(2, divide)];
+    message.in_chunks = in_chunks;
+    let Vote::No(NoVote::NoneExecuted { reports }) = shard.prepare(message).await.vote else {
+        panic!("there is one try, and the second member fails in it")
+    };
+    assert_eq!(reports, [MemberReport::NotRun, MemberReport::NotRun]);
 }

@@ -147,17 +147,28 @@ impl World {
         let mut tries_left = self.setup.savepoints_max;
         for first in (0..members.len()).step_by(CHUNK_MEMBERS) {
             let mut chunk: Vec<usize> = (first..members.len().min(first + CHUNK_MEMBERS)).collect();
+            let mut failures = Vec::new();
             while !chunk.is_empty() && tries_left > 0 {
                 tries_left -= 1;
                 let run: Vec<Txid> = chunk.iter().map(|place| members[*place]).collect();
                 match self.first_failure(at, &run, &executed, timed_out) {
-                    Some((index, report)) => reports[chunk.remove(index)] = report,
+                    Some((index, report)) => {
+                        let culprit = chunk.remove(index);
+                        reports[culprit] = report;
+                        failures.push((culprit, chunk[..index].to_vec()));
+                    }
                     None => {
                         executed.extend(run);
                         for place in chunk.drain(..) {
                             reports[place] = MemberReport::Executed;
                         }
                     }
+                }
+            }
+            for (culprit, seen) in failures {
+                let is_executed = |place: &usize| reports[*place] == MemberReport::Executed;
+                if !seen.iter().all(is_executed) {
+                    reports[culprit] = MemberReport::NotRun;
                 }
             }
         }
