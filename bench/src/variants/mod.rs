@@ -57,6 +57,10 @@ pub enum Kind {
     #[value(name = "gavel-fleet")]
     #[serde(rename = "gavel-fleet")]
     Fleet,
+    /// The same with a certificate for everybody. Only when it is asked for.
+    #[value(name = "gavel-fleet-tls")]
+    #[serde(rename = "gavel-fleet-tls")]
+    FleetTls,
 }
 
 /// Where and how a variant runs.
@@ -73,7 +77,7 @@ pub struct Setting<'a> {
 }
 
 impl Kind {
-    /// All of them, in the order in which they run.
+    /// Those of a whole run, in the order in which they run.
     pub const ALL: [Self; 7] = [
         Self::LocalNaive,
         Self::LocalPipelined,
@@ -94,6 +98,7 @@ impl Kind {
             Self::Embedded => "gavel-embedded",
             Self::Serve => "gavel-serve",
             Self::Fleet => "gavel-fleet",
+            Self::FleetTls => "gavel-fleet-tls",
         }
     }
 
@@ -101,7 +106,12 @@ impl Kind {
     pub fn place(self) -> Place {
         match self {
             Self::LocalNaive | Self::LocalPipelined => Place::FirstShard,
-            Self::Naive | Self::Best | Self::Embedded | Self::Serve | Self::Fleet => Place::Spread,
+            Self::Naive
+            | Self::Best
+            | Self::Embedded
+            | Self::Serve
+            | Self::Fleet
+            | Self::FleetTls => Place::Spread,
         }
     }
 
@@ -109,7 +119,12 @@ impl Kind {
     pub fn has_layouts(self) -> bool {
         match self {
             Self::LocalPipelined | Self::Best => true,
-            Self::LocalNaive | Self::Naive | Self::Embedded | Self::Serve | Self::Fleet => false,
+            Self::LocalNaive
+            | Self::Naive
+            | Self::Embedded
+            | Self::Serve
+            | Self::Fleet
+            | Self::FleetTls => false,
         }
     }
 
@@ -120,7 +135,8 @@ impl Kind {
             Self::LocalPipelined | Self::Best => Arc::new(best::Best::start(setting).await?),
             Self::Embedded => Arc::new(embedded::Embedded::start(setting.shards).await?),
             Self::Serve => Arc::new(processes::Processes::serve(setting).await?),
-            Self::Fleet => Arc::new(processes::Processes::fleet(setting).await?),
+            Self::Fleet => Arc::new(processes::Processes::fleet(setting, false).await?),
+            Self::FleetTls => Arc::new(processes::Processes::fleet(setting, true).await?),
         })
     }
 }

@@ -13,10 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
-use gavel_client::Gavel;
+use gavel_client::{Gavel, Options, Trust};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::through_client::run;
@@ -39,22 +37,23 @@ pub struct Processes {
 struct Children(Vec<Child>);
 
 impl Processes {
-    pub async fn fleet(setting: Setting<'_>) -> anyhow::Result<Self> {
+    pub async fn fleet(setting: Setting<'_>, tls: bool) -> anyhow::Result<Self> {
         let mut commands = vec![("coordinator".to_owned(), vec!["coordinator"])];
         for shard in setting.shards {
             let name = format!("participant {}", shard.name);
             commands.push((name, vec!["participant", "--shard", shard.name]));
         }
-        Self::start(setting, commands).await
+        Self::start(setting, commands, tls).await
     }
 
     pub async fn serve(setting: Setting<'_>) -> anyhow::Result<Self> {
-        Self::start(setting, vec![("serve".to_owned(), vec!["serve"])]).await
+        Self::start(setting, vec![("serve".to_owned(), vec!["serve"])], false).await
     }
 
     async fn start(
         setting: Setting<'_>,
         commands: Vec<(String, Vec<&str>)>,
+        tls: bool,
     ) -> anyhow::Result<Self> {
         let executable = setting.executable;
         ensure!(
@@ -69,8 +68,11 @@ impl Processes {
             .create_new(true)
             .mode(0o600)
             .open(folder.path().join("gavel.toml"))?;
-        let text = render(setting.shards, port)?;
+        let text = render(setting.shards, port, tls)?;
         std::io::Write::write_all(&mut file, text.as_bytes())?;
+        if tls {
+            sign(executable, folder.path())?;
+        }
         let mut children = Children(Vec::new());
         let mut named = Vec::new();
         for (name, args) in commands {
@@ -78,11 +80,12 @@ impl Processes {
             named.push((name, child.id()));
             children.0.push(child);
         }
-        if let Err(error) = wait_until_ready(port, &mut children.0).await {
+        let ready = || is_ready(executable, folder.path());
+        if let Err(error) = wait_until(ready, &mut children.0).await {
             let logs = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             return Err(error.context(logs));
         }
-        let client = Gavel::connect([format!("http://127.0.0.1:{port}")]).await?;
+        let client = connect(port, tls.then_some(folder.path())).await?;
         Ok(Self {
             named,
             children: Mutex::new(children),
@@ -135,16 +138,43 @@ impl Drop for Children {
     }
 }
 
-fn render(shards: &[Shard], port: u16) -> anyhow::Result<String> {
+async fn connect(port: u16, certificates: Option<&Path>) -> anyhow::Result<Gavel> {
+    let Some(folder) = certificates.map(|folder| folder.join("tls")) else {
+        return Ok(Gavel::connect([format!("http://127.0.0.1:{port}")]).await?);
+    };
+    let trust = Trust::new()
+        .authorities(folder.join("ca.pem"))
+        .certificate(folder.join("operator.pem"), folder.join("operator.key"));
+    let options = Options::new().trust(trust);
+    Ok(Gavel::connect_with([format!("https://127.0.0.1:{port}")], options).await?)
+}
+
+/// Certificates for everybody in the configuration.
+fn sign(executable: &Path, folder: &Path) -> anyhow::Result<()> {
+    let mut certs = command(executable, folder);
+    let signed = certs
+        .args(["certs", "--out"])
+        .arg(folder.join("tls"))
+        .output()?;
+    let said = String::from_utf8_lossy(&signed.stderr);
+    ensure!(signed.status.success(), "gavel certs failed: {said}");
+    Ok(())
+}
+
+fn render(shards: &[Shard], port: u16, tls: bool) -> anyhow::Result<String> {
     let mut text = format!(
         "deployment = \"{DEPLOYMENT}\"\nmigrate_on_start = false\n\n\
          [coordinator]\nlisten = \"127.0.0.1:{port}\"\n\n[log]\nlevel = \"warn\"\n\n\
          [limits]\n{LIMITS}"
     );
+    let scheme = if tls { "https" } else { "http" };
+    if tls {
+        text.push_str("\n[tls]\n\n[[principal]]\nname = \"operator\"\nrole = \"operator\"\n");
+    }
     for shard in shards {
         write!(
             text,
-            "\n[[shard]]\nname = \"{}\"\ntag = {}\nparticipant = \"http://127.0.0.1:{}\"\n\
+            "\n[[shard]]\nname = \"{}\"\ntag = {}\nparticipant = \"{scheme}://127.0.0.1:{}\"\n\
              database_url = \"{}\"\n",
             shard.name,
             shard.tag.0,
@@ -176,9 +206,12 @@ fn spawn(executable: &Path, folder: &Path, args: &[&str]) -> anyhow::Result<Chil
         .with_context(|| format!("cannot run {}", executable.display()))
 }
 
-async fn wait_until_ready(port: u16, children: &mut [Child]) -> anyhow::Result<()> {
+async fn wait_until(
+    is_ready: impl Fn() -> anyhow::Result<bool>,
+    children: &mut [Child],
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_LIMIT;
-    while !is_ready(port).await.unwrap_or(false) {
+    while !is_ready()? {
         for child in &mut *children {
             if let Some(status) = child.try_wait()? {
                 bail!("a gavel process ended: {status}");
@@ -190,11 +223,9 @@ async fn wait_until_ready(port: u16, children: &mut [Child]) -> anyhow::Result<(
     Ok(())
 }
 
-async fn is_ready(port: u16) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = "GET /health/shards HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer.starts_with("HTTP/1.1 200"))
+/// Ready is who can ask every shard; this fails while one is not in sight.
+fn is_ready(executable: &Path, folder: &Path) -> anyhow::Result<bool> {
+    let mut command = command(executable, folder);
+    let asked = command.args(["in-doubt", "list", "--deadline-ms", "2000"]);
+    Ok(asked.output()?.status.success())
 }
