@@ -23,7 +23,8 @@ use crate::{Error, Options, Role, Shard, config_file, leftover, shards};
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longer than the bound that the services themselves put on what is in flight.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
-/// What a coordinator answers with 200 when it can commit on every shard.
+/// What a coordinator answers with 200 when it can commit on every shard. Asked where its metrics are:
+/// where transactions are, it wants to know who asks.
 const READY_PATH: &str = "/health/shards";
 
 /// A deployment that runs until [`Dev::stop`] or drop. Fields are dropped in order: processes
@@ -434,6 +435,6 @@ fn plan(
         tls: None,
         port,
         port_hint: ", or choose another port with --port",
-        readiness: Readiness::Answers(READY_PATH),
+        readiness: Readiness::Answers(metrics_port, READY_PATH),
     }
 }
