@@ -18,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 const ENCRYPTED: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
@@ -172,8 +173,64 @@ async fn a_password_is_of_no_use_to_somebody_in_between() {
     );
 }
 
-/// Ends TLS with `theirs` and speaks TLS of its own with the server.
-async fn in_between(theirs: Issued, upstream: SocketAddr, url: &str) -> SocketAddr {
+/// Whoever sits in between does better by asking for the password itself, which a server may do;
+/// `channel_binding=require` says that this one does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_in_between_is_told_a_password() {
+    let world = World::encrypted();
+    for (request, asks_for) in [
+        (3_u32, "the password"),
+        (5, "its hash"),
+        (0, "nothing at all"),
+    ] {
+        let theirs = issue(&world.authority, "127.0.0.1");
+        let (port, heard) = curious(theirs, request).await;
+        let own = format!(":{}/", world.server.port());
+        let url = world
+            .verified(&world.ca)
+            .replace(&own, &format!(":{port}/"));
+        let error = is_encrypted(&format!("{url}&channel_binding=require")).await;
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, ConnectError::NotBound),
+            "{asks_for}: {error:?}"
+        );
+        assert_eq!(heard.await.unwrap(), [0_u8; 0], "{asks_for}");
+    }
+    let url = format!("{}&channel_binding=require", world.verified(&world.ca));
+    assert!(is_encrypted(&url).await.unwrap());
+    assert!(pool_is_encrypted(&url).await);
+}
+
+/// Answers the start of a session over TLS with this authentication request; what it hears then.
+async fn curious(theirs: Issued, request: u32) -> (u16, JoinHandle<Vec<u8>>) {
+    let acceptor = acceptor(theirs);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut ssl_request = [0; 8];
+        client.read_exact(&mut ssl_request).await.unwrap();
+        client.write_all(b"S").await.unwrap();
+        let mut client = acceptor.accept(client).await.unwrap();
+        let length = client.read_u32().await.unwrap();
+        let mut start_up = vec![0; length as usize - 4];
+        client.read_exact(&mut start_up).await.unwrap();
+        let salt: &[u8] = if request == 5 { b"salt" } else { b"" };
+        let mut message = vec![b'R'];
+        message.extend((8 + salt.len() as u32).to_be_bytes());
+        message.extend(request.to_be_bytes());
+        message.extend(salt);
+        client.write_all(&message).await.unwrap();
+        let mut heard = Vec::new();
+        // A connection that is dropped ends without a goodbye.
+        let _ended = client.read_to_end(&mut heard).await;
+        heard
+    });
+    (port, heard)
+}
+
+fn acceptor(theirs: Issued) -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_slice(theirs.certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(theirs.key.as_bytes()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -182,7 +239,12 @@ async fn in_between(theirs: Issued, upstream: SocketAddr, url: &str) -> SocketAd
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Ends TLS with `theirs` and speaks TLS of its own with the server.
+async fn in_between(theirs: Issued, upstream: SocketAddr, url: &str) -> SocketAddr {
+    let acceptor = acceptor(theirs);
     let tls = DatabaseUrl::parse(url).unwrap().tls;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

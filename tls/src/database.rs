@@ -53,6 +53,9 @@ pub enum DatabaseUrlError {
     /// Parameters about TLS without TLS.
     #[error("{0} needs sslmode=verify-full")]
     NeedsTls(&'static str),
+    /// A second address beside the name.
+    #[error("hostaddr is not supported: put the address into host")]
+    TwoAddresses,
     /// Half of a pair.
     #[error("sslcert and sslkey belong together")]
     HalfCertificate,
@@ -81,6 +84,9 @@ impl DatabaseUrl {
     pub fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
         let (plain, asked) = split(url);
         let mut config: tokio_postgres::Config = plain.parse().map_err(not_an_address)?;
+        if !config.get_hostaddrs().is_empty() {
+            return Err(DatabaseUrlError::TwoAddresses);
+        }
         let is_local = config.get_hosts().iter().all(is_local);
         let is_verified = match asked.mode.as_deref() {
             None => !is_local,
@@ -344,6 +350,10 @@ mod tests {
                 "sslrootcert needs",
             ),
             ("postgres://a:secret@db/d?sslcert=x", "belong together"),
+            (
+                "postgres://a:secret@localhost/d?hostaddr=10.0.0.1",
+                "hostaddr",
+            ),
             ("postgres://a:secret@db/d?nonsense=1", "nonsense"),
         ] {
             let Err(error) = parse(url) else {

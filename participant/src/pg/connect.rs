@@ -16,7 +16,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{ChannelBinding as ChannelBindingMode, Host};
 
 use super::connection::{Connection, Stream};
 use super::inbound::{Inbound, Received};
@@ -45,6 +45,12 @@ pub enum ConnectError {
          sslmode=disable in the address"
     )]
     NoTls,
+    /// A password exchange that is not bound to the connection.
+    #[error(
+        "the server does not bind passwords to the connection, which channel_binding=require \
+         wants: it must offer SCRAM-SHA-256-PLUS"
+    )]
+    NotBound,
     /// PostgreSQL refused.
     #[error("PostgreSQL refused the connection: {0}")]
     Refused(ServerError),
@@ -59,6 +65,7 @@ pub struct Target {
     password: Option<Vec<u8>>,
     database: String,
     tls: DatabaseTls,
+    must_bind: bool,
     settings: Vec<(&'static str, String)>,
     connect_timeout: Duration,
 }
@@ -82,6 +89,7 @@ impl Target {
             user,
             password: config.get_password().map(<[u8]>::to_vec),
             tls,
+            must_bind: config.get_channel_binding() == ChannelBindingMode::Require,
             settings: session_settings(limits),
             connect_timeout: Duration::from_millis(limits.connect_timeout_ms),
         })
@@ -209,27 +217,42 @@ impl Handshake {
                 ConnectError::Url("the server asks for a password and it has none".to_owned())
             })
         };
+        // Whoever sits in between with a certificate for the server's name would ask for the
+        // password itself, or for none.
+        let unbound = || match target.must_bind {
+            true => Err(ConnectError::NotBound),
+            false => Ok(()),
+        };
+        let mut is_bound = false;
         loop {
             match self.message().await? {
-                Message::AuthenticationOk => return Ok(()),
+                Message::AuthenticationOk if is_bound => return Ok(()),
+                Message::AuthenticationOk => return unbound(),
                 Message::AuthenticationCleartextPassword => {
+                    unbound()?;
                     self.send_password(password()?).await?;
                 }
                 Message::AuthenticationMd5Password(body) => {
+                    unbound()?;
                     let hash = md5_hash(target.user.as_bytes(), password()?, body.salt());
                     self.send_password(hash.as_bytes()).await?;
                 }
-                Message::AuthenticationSasl(body) => self.scram(&body, password()?).await?,
+                Message::AuthenticationSasl(body) => {
+                    is_bound = self.scram(&body, password()?, target.must_bind).await?;
+                }
                 _ => return Err(unexpected("an authentication method that Gavel cannot do")),
             }
         }
     }
 
+    /// Proves to each other that both know the password; whether the proof is bound to the
+    /// connection.
     async fn scram(
         &mut self,
         body: &AuthenticationSaslBody,
         password: &[u8],
-    ) -> Result<(), ConnectError> {
+        must_bind: bool,
+    ) -> Result<bool, ConnectError> {
         let offered: Vec<String> = body
             .mechanisms()
             .map(|each| Ok(each.to_owned()))
@@ -241,6 +264,7 @@ impl Handshake {
                 SCRAM_SHA_256_PLUS,
                 ChannelBinding::tls_server_end_point(binding),
             ),
+            _ if must_bind => return Err(ConnectError::NotBound),
             Some(_) if offers(SCRAM_SHA_256) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
             None if offers(SCRAM_SHA_256) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
             _ => return Err(unexpected("no SCRAM-SHA-256")),
@@ -259,7 +283,8 @@ impl Handshake {
         let Message::AuthenticationSaslFinal(body) = self.message().await? else {
             return Err(unexpected("no SASL outcome"));
         };
-        Ok(scram.finish(body.data())?)
+        scram.finish(body.data())?;
+        Ok(mechanism == SCRAM_SHA_256_PLUS)
     }
 
     async fn send_password(&mut self, password: &[u8]) -> Result<(), ConnectError> {
