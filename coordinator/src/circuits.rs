@@ -189,9 +189,15 @@ impl Call {
         let Some(watched) = &self.watched else {
             return answer.await.ok();
         };
+        let mut opened = std::pin::pin!(watched.opened.notified());
+        // It may have opened since this was admitted: from here on it is heard, before it is seen.
+        opened.as_mut().enable();
+        if watched.seen.lock().circuit.state() == State::Open {
+            return None;
+        }
         tokio::select! {
             answer = answer => answer.ok(),
-            () = watched.opened.notified() => None,
+            () = opened => None,
         }
     }
 
