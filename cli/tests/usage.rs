@@ -1,7 +1,12 @@
 //! The command line without any server: help, usage errors, exit codes.
 
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use serde_json::Value;
 
 fn gavel(args: &[&str]) -> Output {
@@ -155,4 +160,48 @@ fn a_fault_that_does_not_exist_is_answered_with_those_that_do() {
         let output = gavel(&["chaos", option, value]);
         assert_eq!(output.status.code(), Some(2), "{option} {value}");
     }
+}
+
+#[test]
+fn many_who_make_certificates_at_once_make_one_authority() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(
+        folder.path().join("gavel.toml"),
+        "deployment = \"shop\"\n\n[[shard]]\nname = \"alpha\"\ntag = 1\n\
+         participant = \"https://127.0.0.1:7401\"\n\
+         database_url = \"postgres://app@127.0.0.1/app\"\n\n[tls]\n",
+    )
+    .expect("a file");
+    let certs = |more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_gavel"))
+            .arg("certs")
+            .args(more)
+            .current_dir(folder.path())
+            .env_remove("GAVEL_CONFIG")
+            .spawn()
+            .expect("gavel runs")
+    };
+    let all: Vec<_> = (0..4).map(|_| certs(&["--renew"])).collect();
+    for mut one in all {
+        assert!(one.wait().expect("it ends").success());
+    }
+    let certificate = |name: &str| {
+        let file = folder.path().join("tls").join(name);
+        CertificateDer::from_pem_file(file).expect("a certificate")
+    };
+    let authority = certificate("ca.pem");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone()).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .expect("a verifier");
+    for name in ["coordinator.pem", "participant-alpha.pem", "metrics.pem"] {
+        let verified = verifier.verify_client_cert(&certificate(name), &[], UnixTime::now());
+        verified.expect(name);
+        let key = folder.path().join("tls").join(name).with_extension("key");
+        PrivateKeyDer::from_pem_file(key).expect("a key");
+    }
+    assert!(certs(&[]).wait().expect("it ends").success());
+    assert_eq!(authority, certificate("ca.pem"), "the authority stays");
 }

@@ -6,7 +6,7 @@
 //! docs/security.md.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ pub(crate) fn run(config: &Config, args: &CertsArgs, output: Output) -> anyhow::
     let wanted = wanted(config, args)?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot create {}", args.out.display()))?;
+    let _alone = lock(&args.out)?;
     let authority = authority(config, &args.out)?;
     let (mut written, mut kept) = (Vec::new(), Vec::new());
     for (name, request) in wanted {
@@ -128,6 +129,10 @@ fn wanted(config: &Config, args: &CertsArgs) -> anyhow::Result<BTreeMap<String, 
         }
     }
     for host in &args.postgres {
+        ensure!(
+            !host.contains('/'),
+            "`{host}` is no host: give the name or IP address of a PostgreSQL server"
+        );
         let request = Request {
             identity: None,
             hosts: vec![host.clone()],
@@ -146,6 +151,16 @@ fn hosts(own: Option<String>, more: &[String]) -> Vec<String> {
         .chain(more.to_vec())
         .collect();
     all.into_iter().collect()
+}
+
+/// Two at once would make two authorities, and keep the key of one with the certificate of the
+/// other.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join(".lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.lock()
+        .with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
 }
 
 /// The authority in `folder`, or a new one. Half of one is a mistake that nothing mends: what the
