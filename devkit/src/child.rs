@@ -182,7 +182,7 @@ impl Slot {
     pub(crate) fn wait_ready(&self, limit: Duration) -> Result<(), Error> {
         let (mut ready, mut ended) = (false, false);
         wait_until(limit, || {
-            ready = is_ready(self.plan.port, self.plan.readiness, self.plan.tls.as_ref());
+            ready = is_ready(self.plan.readiness, self.plan.tls.as_ref());
             ended = !ready && self.pid().is_none();
             ready || ended
         });

@@ -387,7 +387,7 @@ fn participant(folder: &Folder, options: &Options, state: &State, shard: &ShardS
     let args = ["participant", "--shard", &shard.name].map(str::to_owned);
     Plan {
         port_hint: "",
-        readiness: Readiness::Accepts,
+        readiness: Readiness::Accepts(shard.participant_port),
         ..plan(
             folder,
             options,

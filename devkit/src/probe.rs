@@ -15,24 +15,20 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// What counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// It accepts connections: a participant listens only when its shard has been checked.
-    Accepts,
+    /// It accepts connections on this port: a participant listens only when its shard has been checked.
+    Accepts(u16),
     /// It answers this path with 200, on this port.
     Answers(u16, &'static str),
 }
 
-/// Whether the process on `port` is ready.
-pub(crate) fn is_ready(port: u16, readiness: Readiness, tls: Option<&Arc<ClientConfig>>) -> bool {
-    let port = match readiness {
-        Readiness::Accepts => port,
-        Readiness::Answers(elsewhere, _) => elsewhere,
-    };
+pub(crate) fn is_ready(readiness: Readiness, tls: Option<&Arc<ClientConfig>>) -> bool {
+    let (Readiness::Accepts(port) | Readiness::Answers(port, _)) = readiness;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(stream) = TcpStream::connect_timeout(&address, ANSWER_LIMIT) else {
         return false;
     };
     match readiness {
-        Readiness::Accepts => true,
+        Readiness::Accepts(_) => true,
         Readiness::Answers(_, path) => answers(stream, path, tls).unwrap_or(false),
     }
 }
@@ -96,11 +92,11 @@ mod tests {
 
     #[test]
     fn ready_is_200_and_nothing_else() {
-        let is_well = |status| is_ready(0, Readiness::Answers(serve_once(status), "/"), None);
+        let is_well = |status| is_ready(Readiness::Answers(serve_once(status), "/"), None);
         assert!(is_well("200 OK"));
         assert!(!is_well("503 Service Unavailable"));
         let closed = local_postgres::free_port().expect("a port");
         assert!(is_free(closed));
-        assert!(!is_ready(closed, Readiness::Accepts, None));
+        assert!(!is_ready(Readiness::Accepts(closed), None));
     }
 }

@@ -68,11 +68,6 @@ impl Tls {
         self.current().not_after
     }
 
-    /// For clients of HTTP.
-    pub fn client_config(&self) -> rustls::ClientConfig {
-        self.current().client.as_ref().clone()
-    }
-
     pub(crate) fn current(&self) -> Arc<Material> {
         self.0.current.read().clone()
     }
