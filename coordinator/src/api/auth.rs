@@ -1,8 +1,9 @@
 //! Who is asking: a bearer token, or the certificate of the connection.
 //!
 //! A token counts before a certificate: a proxy or a mesh that connects with a certificate of its
-//! own speaks for whoever has the token. Only hashes of tokens are kept in memory. Every configured token is compared, in constant
-//! time and without an early end, so that the time to refuse tells nothing.
+//! own speaks for whoever has the token. Only hashes of tokens are kept in memory. Every configured
+//! token is compared, in constant time and without an early end, so that the time to refuse tells
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,5 +1,6 @@
 //! What both faces do: check names, ids, limits and roles, and ask the engine.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,16 +83,19 @@ impl Face {
         self.engine.shards()
     }
 
-    /// Who sent this `Authorization` header over a connection to `peer`.
+    /// Who sent this `Authorization` header over a connection to `peer`, who is at the address
+    /// `from`.
     pub(super) fn authenticate(
         &self,
         authorization: Option<&[u8]>,
         peer: &Peer,
+        from: Option<SocketAddr>,
     ) -> Result<Caller, ApiError> {
         let caller = self.auth.authenticate(authorization, peer);
         if caller.is_none() {
             metrics::authentication_failed();
-            tracing::warn!(target: "gavel::audit", what = "authentication failed");
+            let from = from.map(tracing::field::display);
+            tracing::warn!(target: "gavel::audit", from, what = "authentication failed");
         }
         caller.ok_or_else(ApiError::unauthenticated)
     }

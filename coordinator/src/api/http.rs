@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -63,7 +63,8 @@ pub(super) fn router(face: Arc<Face>) -> Router {
 async fn authenticate(State(face): Shared, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(header::AUTHORIZATION);
     let peer = request.extensions().get().unwrap_or(&Peer::Anonymous);
-    match face.authenticate(header.map(|value| value.as_bytes()), peer) {
+    let from = request.extensions().get().map(|ConnectInfo(from)| *from);
+    match face.authenticate(header.map(|value| value.as_bytes()), peer, from) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await

@@ -5,8 +5,10 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
 use gavel_tls::Acceptor;
 use gavel_wire::sizes;
@@ -48,7 +50,8 @@ impl Closing {
 }
 
 /// Serves until `shutdown` resolves, then lets requests under way end. `acceptor` says who is at
-/// the other end of a connection; requests carry it as an extension, a [`gavel_tls::Peer`].
+/// the other end of a connection; requests carry it as an extension, a
+/// [`gavel_tls::Peer`], beside the other end's address, a [`ConnectInfo`].
 ///
 /// # Errors
 /// None today: a failed accept is logged and tried again, as other callers are still served.
@@ -68,8 +71,9 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let conversation = Conversation {
+                    from,
                     router: router.clone(),
                     closing: closing.clone(),
                     watcher: graceful.watcher(),
@@ -95,6 +99,7 @@ pub async fn serve(
 
 /// One connection.
 struct Conversation {
+    from: SocketAddr,
     router: Router,
     closing: Closing,
     watcher: Watcher,
@@ -113,12 +118,13 @@ impl Conversation {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(target: "gavel::audit", %error, what = "handshake failed");
+                tracing::warn!(target: "gavel::audit", from = %self.from, %error, what = "handshake failed");
                 return;
             }
         };
         let router = self.router.map_request(move |mut request: Request<_>| {
             request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(ConnectInfo(self.from));
             request
         });
         let service = TowerToHyperService::new(router);

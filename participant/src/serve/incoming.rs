@@ -1,6 +1,7 @@
 //! Connections of a participant's server, each with who is at its other end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,8 +39,8 @@ pub(super) fn incoming(
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    tokio::spawn(greet(stream, acceptor.clone(), sender.clone()));
+                Ok((stream, from)) => {
+                    tokio::spawn(greet(stream, from, acceptor.clone(), sender.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -51,7 +52,12 @@ pub(super) fn incoming(
     ReceiverStream::new(receiver)
 }
 
-async fn greet(stream: TcpStream, acceptor: Acceptor, sender: Sender<io::Result<Conversation>>) {
+async fn greet(
+    stream: TcpStream,
+    from: SocketAddr,
+    acceptor: Acceptor,
+    sender: Sender<io::Result<Conversation>>,
+) {
     // Answers are small: waiting to fill a packet would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
@@ -66,7 +72,7 @@ async fn greet(stream: TcpStream, acceptor: Acceptor, sender: Sender<io::Result<
             let _ = sender.send(Ok(Conversation { stream, peer })).await;
         }
         Err(error) => {
-            tracing::warn!(target: "gavel::audit", %error, what = "handshake failed");
+            tracing::warn!(target: "gavel::audit", %from, %error, what = "handshake failed");
         }
     }
 }
