@@ -1,5 +1,7 @@
 //! `gavel dev` with real servers: start, use, kill -9, resume, stop.
 
+mod temporary;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -7,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use temporary::folder;
 
 /// Generous: other tests may keep the machine busy.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -118,10 +121,7 @@ fn is_open(coordinator: &str) -> bool {
 
 #[test]
 fn dev_is_used_killed_resumed_and_stopped() {
-    let folder = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .tempdir()
-        .expect("a folder");
+    let folder = folder();
     let data = folder.path().join("data");
     let data = data.to_str().expect("UTF-8");
 

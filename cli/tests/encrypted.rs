@@ -1,6 +1,8 @@
 //! A whole deployment over TLS: everything is encrypted, who has no certificate gets nowhere, and
 //! certificates are replaced while money moves.
 
+mod temporary;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
@@ -14,6 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
+use temporary::folder;
 
 const GAVEL: &str = env!("CARGO_BIN_EXE_gavel");
 /// Generous: other tests may keep the machine busy.
@@ -30,10 +33,7 @@ struct World {
 
 impl World {
     fn start() -> Self {
-        let folder = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir()
-            .expect("a folder");
+        let folder = folder();
         let mut options = Options::for_tests(folder.path().join("data"), GAVEL);
         options.shards = Some(2);
         options.tls = true;
@@ -129,10 +129,12 @@ fn nothing_of_gavel_is_in_the_clear() {
         assert_eq!(rows[0][0].as_deref(), Some("true"));
     }
     let coordinator = port(&world.dev.coordinator_url());
+    let participant = port(&world.dev.shards()[0].participant_url);
     for process in ["coordinator", "participant-alpha"] {
         assert!(get_in_the_clear(world.port(process), "/health/live").is_err());
     }
     assert!(get_in_the_clear(coordinator, "/health/live").is_err());
+    assert!(get_in_the_clear(participant, "/").is_err());
     let plain = format!("http://127.0.0.1:{coordinator}");
     let output = world.submit(&["--endpoint", &plain, "--deadline-ms", "3000"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -1,11 +1,14 @@
 //! What services say about themselves: metrics and health, of real processes over real servers.
 
+mod temporary;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use gavel_devkit::{Dev, Options, Role};
 use local_postgres::Mode;
 use serde_json::{Value, json};
+use temporary::folder;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -21,10 +24,7 @@ struct Deployment {
 
 impl Deployment {
     fn start() -> Self {
-        let folder = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir()
-            .expect("a folder");
+        let folder = folder();
         let mut options = Options::for_tests(folder.path().join("data"), GAVEL);
         options.shards = Some(2);
         let dev = Dev::start(&options).expect("a deployment");

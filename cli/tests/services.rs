@@ -1,11 +1,14 @@
 //! Single services with real servers: death, restart, a shard that is down, an open network.
 
+mod temporary;
+
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use gavel_devkit::{Dev, Options, Role};
 use local_postgres::Mode;
+use temporary::folder;
 
 const GAVEL: &str = env!("CARGO_BIN_EXE_gavel");
 /// Generous: other tests may keep the machine busy.
@@ -26,10 +29,7 @@ fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
 }
 
 fn start(restart: bool) -> (tempfile::TempDir, Dev) {
-    let folder = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .tempdir()
-        .expect("a folder");
+    let folder = folder();
     let mut options = Options::for_tests(folder.path().join("data"), GAVEL);
     options.shards = Some(2);
     options.restart = restart;

@@ -3,6 +3,8 @@
 
 mod prometheus;
 mod stage;
+#[path = "../temporary/mod.rs"]
+mod temporary;
 
 use std::collections::BTreeSet;
 

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gavel_devkit::{Dev, Options};
 use serde_json::{Value, json};
 
+use crate::temporary::folder;
+
 const GAVEL: &str = env!("CARGO_BIN_EXE_gavel");
 const TOKEN: &str = "a-token-with-enough-characters";
 const DATABASE: &str = "app";
@@ -22,10 +24,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// Two shards; audits every second, and room for few transactions.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir()
-            .expect("a folder");
+        let folder = folder();
         let token = folder.path().join("token");
         std::fs::write(&token, TOKEN).expect("a file");
         let mut options = Options::for_tests(folder.path().join("data"), GAVEL);
