@@ -58,6 +58,29 @@ fn a_small_file_is_enough_and_secrets_stay_secret() {
 }
 
 #[test]
+fn registered_statements_are_checked() {
+    for (tables, expected) in [
+        (
+            "[tls]\n[[principal]]\nname = \"a\"\nstatements = [\"debit\"]",
+            "there is no statement `debit`",
+        ),
+        (
+            "[tls]\n[[statement]]\nname = \"end\"\nsql = \"commit\"",
+            "`end` would be refused",
+        ),
+        (
+            "[tls]\n[[statement]]\nname = \"a\"\nsql = \"select 1\"\n\
+             [[statement]]\nname = \"a\"\nsql = \"select 2\"",
+            "two statements are called `a`",
+        ),
+    ] {
+        let good = GOOD.replace("http://", "https://");
+        let text = problem(&format!("{good}\n{tables}\n"), &[]);
+        assert_says(&text, &["gavel.toml", expected]);
+    }
+}
+
+#[test]
 fn unknown_keys_are_named_wherever_they_are() {
     let top = problem(&format!("deploymet = \"x\"\n{GOOD}"), &[]);
     assert_says(&top, &["gavel.toml", "deploymet", "docs/configuration.md"]);

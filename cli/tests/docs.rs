@@ -33,6 +33,11 @@ listen = "127.0.0.1:7411"
 name = "teller"
 token_file = "teller.token"
 shards = ["alpha"]
+statements = ["debit"]
+
+[[statement]]
+name = "debit"
+sql = "select 1"
 
 [tls]
 ca_file = "ca.pem"

@@ -15,6 +15,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     shards(config, &mut found);
     databases(config, &mut found);
     participants(config, &mut found);
+    statements(config, &mut found);
     principals(config, &mut found);
     if let Err(error) = config.limits.validate() {
         let key = format!("limits.{}", error.field);
@@ -147,6 +148,26 @@ fn participants(config: &Config, found: &mut Vec<Problem>) {
     }
 }
 
+fn statements(config: &Config, found: &mut Vec<Problem>) {
+    let mut names = BTreeSet::new();
+    for (index, statement) in config.statement.iter().enumerate() {
+        if !names.insert(&statement.name) {
+            found.push(problem(
+                &format!("statement[{index}].name"),
+                format!("two statements are called `{}`", statement.name),
+                "names must differ",
+            ));
+        }
+        if let Err(refused) = gavel_protocol::sql::classify(&statement.sql) {
+            found.push(problem(
+                &format!("statement[{index}].sql"),
+                format!("`{}` would be refused: {refused}", statement.name),
+                "change the statement",
+            ));
+        }
+    }
+}
+
 fn principals(config: &Config, found: &mut Vec<Problem>) {
     let mut names = BTreeSet::new();
     for (index, principal) in config.principal.iter().enumerate() {
@@ -163,6 +184,14 @@ fn principals(config: &Config, found: &mut Vec<Problem>) {
                 &format!("principal[{index}].shards"),
                 format!("there is no shard `{shard}`"),
                 "correct the name",
+            ));
+        }
+        let permitted = principal.statements.iter().flatten();
+        for name in permitted.filter(|name| config.statement.iter().all(|one| one.name != **name)) {
+            found.push(problem(
+                &format!("principal[{index}].statements"),
+                format!("there is no statement `{name}`"),
+                "correct the name, or add a [[statement]] with it",
             ));
         }
     }

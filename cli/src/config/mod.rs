@@ -13,9 +13,8 @@ mod secret;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use gavel_coordinator::api::{Permitted, TokenSource};
+use gavel_coordinator::api::{Permissions, Permitted, TokenSource};
 use gavel_protocol::{DeploymentName, Limits, Principal, ShardMap, ShardName, ShardTag};
 use gavel_tls::TlsFiles;
 use serde::{Deserialize, Serialize};
@@ -52,6 +51,9 @@ pub struct Config {
     /// Who may ask; nobody listed means that everybody is `local` and an operator.
     #[serde(default)]
     pub principal: Vec<PrincipalConfig>,
+    /// Statements that principals can be restricted to.
+    #[serde(default)]
+    pub statement: Vec<StatementConfig>,
     /// Certificates; without them services listen on loopback only.
     pub tls: Option<TlsConfig>,
     /// Every limit.
@@ -125,6 +127,18 @@ pub struct PrincipalConfig {
     pub role: Role,
     /// Where their statements may run; everywhere without it.
     pub shards: Option<BTreeSet<ShardName>>,
+    /// Names of the statements that they may run; every statement without it.
+    pub statements: Option<BTreeSet<String>>,
+}
+
+/// A statement that principals can be restricted to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatementConfig {
+    /// What `statements` of a principal calls it.
+    pub name: String,
+    /// Its text, as clients send it.
+    pub sql: String,
 }
 
 /// Where certificates are. `{name}` in a path stands for what a process is: `coordinator`,
@@ -224,12 +238,27 @@ impl Config {
             principal: each.name.clone(),
             role: each.role,
             file: each.token_file.clone(),
-            shards: match &each.shards {
-                None => Permitted::All,
-                Some(these) => Permitted::Only(Arc::new(these.clone())),
-            },
+            permissions: self.permissions(each),
         });
         sources.collect()
+    }
+
+    fn permissions(&self, principal: &PrincipalConfig) -> Permissions {
+        let text = |name: &String| {
+            let mut registered = self.statement.iter();
+            let named = registered.find(|statement| statement.name == *name);
+            named.map(|statement| statement.sql.trim().to_owned())
+        };
+        Permissions {
+            shards: match &principal.shards {
+                None => Permitted::All,
+                Some(these) => these.iter().cloned().collect(),
+            },
+            statements: match &principal.statements {
+                None => Permitted::All,
+                Some(these) => these.iter().filter_map(text).collect(),
+            },
+        }
     }
 
     /// The shard called `name`.

@@ -5,16 +5,16 @@
 //! token is compared, in constant time and without an early end, so that the time to refuse tells
 //! nothing.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use gavel_protocol::{Principal, ShardName};
+use gavel_protocol::Principal;
 use gavel_tls::{Identity, Peer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use super::permission::Permissions;
 
 /// Shortest token, in bytes: 128 bits in base64 have 22.
 const TOKEN_LEN_MIN: usize = 22;
@@ -39,26 +39,8 @@ pub struct Caller {
     pub principal: Principal,
     /// What for.
     pub role: Role,
-    /// Where statements may run.
-    pub shards: Permitted,
-}
-
-/// The shards on which somebody's statements may run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Permitted {
-    /// Every shard, those that are added later included.
-    All,
-    /// These. What is recorded about a transaction may be kept on any.
-    Only(Arc<BTreeSet<ShardName>>),
-}
-
-impl Permitted {
-    pub(super) fn includes(&self, shard: &ShardName) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(these) => these.contains(shard),
-        }
-    }
+    /// What his transactions may do.
+    pub permissions: Permissions,
 }
 
 /// Where a principal's token is.
@@ -71,8 +53,8 @@ pub struct TokenSource {
     /// The file with the token, or with `sha256:` and its hash in hexadecimal. White space
     /// around it is dropped. Without it only a certificate will do.
     pub file: Option<PathBuf>,
-    /// Where his statements may run.
-    pub shards: Permitted,
+    /// What his transactions may do.
+    pub permissions: Permissions,
 }
 
 /// The tokens cannot be used.
@@ -128,7 +110,7 @@ impl Authenticator {
         for source in sources {
             let Some(file) = &source.file else {
                 all.add_with_certificate(source.principal.clone(), source.role);
-                all.restrict(&source.principal, &source.shards);
+                all.restrict(&source.principal, &source.permissions);
                 continue;
             };
             let text =
@@ -138,7 +120,7 @@ impl Authenticator {
                     cause,
                 })?;
             all.add(source.principal.clone(), source.role, text.trim())?;
-            all.restrict(&source.principal, &source.shards);
+            all.restrict(&source.principal, &source.permissions);
         }
         Ok(all)
     }
@@ -151,11 +133,11 @@ impl Authenticator {
         });
     }
 
-    /// Statements of this principal run on these shards only.
-    pub fn restrict(&mut self, principal: &Principal, shards: &Permitted) {
+    /// Transactions of this principal may do this only.
+    pub fn restrict(&mut self, principal: &Principal, permissions: &Permissions) {
         let callers = self.known.iter_mut().map(|known| &mut known.caller);
         for caller in callers.filter(|caller| caller.principal == *principal) {
-            caller.shards = shards.clone();
+            caller.permissions = permissions.clone();
         }
     }
 
@@ -246,7 +228,7 @@ fn unrestricted(principal: Principal, role: Role) -> Caller {
     Caller {
         principal,
         role,
-        shards: Permitted::All,
+        permissions: Permissions::ALL,
     }
 }
 
@@ -272,6 +254,8 @@ impl fmt::Debug for Authenticator {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const TOKEN: &str = "a-token-with-enough-characters";
@@ -394,7 +378,7 @@ mod tests {
     fn nothing_secret_shows() {
         assert_eq!(
             format!("{:?}", with_token()),
-            r#"[Caller { principal: Principal("alice"), role: Client, shards: All }]"#
+            r#"[Caller { principal: Principal("alice"), role: Client, permissions: Permissions { shards: All, statements: All } }]"#
         );
     }
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use gavel_protocol::transaction::InvalidTransaction;
-use gavel_protocol::{Refusal, RefusalCode, ShardMap, ShardName, ShardTag, sql};
+use gavel_protocol::{Refusal, RefusalCode, ShardMap, ShardTag, sql};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -46,8 +46,8 @@ impl ApiError {
         )
     }
 
-    pub(super) fn forbidden_shard(shard: &ShardName) -> Self {
-        let message = format!("statements on shard `{shard}` are not permitted to this principal");
+    /// The principal's transactions may not do this.
+    pub(super) fn not_permitted(message: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 

@@ -13,7 +13,7 @@ use gavel_protocol::{
 };
 use gavel_tls::Peer;
 
-use super::auth::{Authenticator, Caller, Permitted, Role};
+use super::auth::{Authenticator, Caller, Role};
 use super::error::ApiError;
 use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
 use crate::metrics;
@@ -55,22 +55,24 @@ impl Face {
         })
     }
 
-    /// The caller's statements may run on these shards, known ones.
+    /// These statements on this shard, a known one, are permitted to the caller.
     fn require_permission(
         &self,
         caller: &Caller,
-        shards: impl IntoIterator<Item = ShardTag>,
+        shard: ShardTag,
+        statements: &[Statement],
     ) -> Result<(), ApiError> {
-        if caller.shards == Permitted::All {
+        if caller.permissions.is_all() {
             return Ok(());
         }
-        let mut names = shards.into_iter().filter_map(|tag| self.shards().name(tag));
-        match names.find(|name| !caller.shards.includes(name)) {
+        let name = self.shards().name(shard);
+        let refusal = name.and_then(|name| caller.permissions.refusal(name, statements));
+        match refusal {
             None => Ok(()),
-            Some(shard) => {
+            Some(message) => {
                 let who = &caller.principal;
-                tracing::warn!(target: "gavel::audit", %who, %shard, what = "statement", "forbidden");
-                Err(ApiError::forbidden_shard(shard))
+                tracing::warn!(target: "gavel::audit", %who, what = message, "forbidden");
+                Err(ApiError::not_permitted(message))
             }
         }
     }
@@ -149,8 +151,9 @@ impl Face {
         transaction
             .validate(&self.limits)
             .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
-        let used = transaction.branches.iter().map(|branch| branch.shard);
-        self.require_permission(&caller, used)?;
+        for branch in &transaction.branches {
+            self.require_permission(&caller, branch.shard, &branch.statements)?;
+        }
         if terms.timeout_ms == Some(0) {
             return Err(ApiError::bad("invalid_timeout", "timeout_ms is at least 1"));
         }
@@ -227,7 +230,7 @@ impl Face {
         } = step;
         validate_statement(shard, 0, &statement, &self.limits)
             .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
-        self.require_permission(&caller, [shard])?;
+        self.require_permission(&caller, shard, std::slice::from_ref(&statement))?;
         let engine = Arc::clone(&self.engine);
         let running = detached(async move {
             engine

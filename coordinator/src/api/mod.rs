@@ -20,14 +20,16 @@ mod face;
 mod grpc;
 mod health;
 mod http;
+mod permission;
 mod request;
 mod rows;
 mod serve;
 mod submits;
 
 pub use answer::shard_health;
-pub use auth::{AuthConfigError, Authenticator, Caller, Permitted, Role, TokenSource};
+pub use auth::{AuthConfigError, Authenticator, Caller, Role, TokenSource};
 pub use bind::{BindError, check_bind};
+pub use permission::{Permissions, Permitted};
 pub use serve::serve;
 
 use std::sync::Arc;

@@ -1,9 +1,8 @@
 //! Who may do what: every route with no, a wrong, a weaker and the right identity.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use gavel_coordinator::api::{Authenticator, Permitted, Role};
+use gavel_coordinator::api::{Authenticator, Permissions, Permitted, Role};
 use gavel_protocol::outcome::Status;
 use gavel_protocol::{Limits, Outcome, Principal};
 use serde_json::{Value, json};
@@ -175,8 +174,11 @@ async fn statements_run_on_permitted_shards_only() {
     let mut auth = Authenticator::open();
     let alice: Principal = "alice".parse().unwrap();
     auth.add(alice.clone(), Role::Client, CLIENT).unwrap();
-    let only_alpha = BTreeSet::from(["alpha".parse().unwrap()]);
-    auth.restrict(&alice, &Permitted::Only(Arc::new(only_alpha)));
+    let only_alpha = Permissions {
+        shards: Permitted::from_iter(["alpha".parse().unwrap()]),
+        ..Permissions::ALL
+    };
+    auth.restrict(&alice, &only_alpha);
     let server = Server::start_with(Script::default(), auth, Limits::default()).await;
     let select = json!([{ "sql": "select 1" }]);
     let on = |shards: &[&str]| {
@@ -200,6 +202,56 @@ async fn statements_run_on_permitted_shards_only() {
         ("/v1/transactions", on(&["alpha"])),
         (session.as_str(), step("alpha")),
     ] {
+        let heard = ask(&server, "POST", path, &body, CLIENT).await;
+        assert_ne!(heard.status, 403, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn only_registered_statements_run_where_there_is_a_list() {
+    const DEBIT: &str = "update account set balance = balance - $2 where id = $1";
+    let mut auth = Authenticator::open();
+    let alice: Principal = "alice".parse().unwrap();
+    auth.add(alice.clone(), Role::Client, CLIENT).unwrap();
+    let only_debit = Permissions {
+        statements: Permitted::from_iter([DEBIT.to_owned()]),
+        ..Permissions::ALL
+    };
+    auth.restrict(&alice, &only_debit);
+    let server = Server::start_with(Script::default(), auth, Limits::default()).await;
+    let session = format!("/v1/sessions/{}/statements", txid_at(A));
+    let bodies = |sqls: &[&str]| {
+        let statements = sqls
+            .iter()
+            .map(|sql| json!({ "sql": sql, "params": ["1", "2"] }))
+            .collect::<Vec<_>>();
+        let last = sqls[sqls.len() - 1];
+        [
+            (
+                "/v1/transactions",
+                json!({ "branches": [{ "shard": "alpha", "statements": statements }] }),
+            ),
+            (
+                session.as_str(),
+                json!({ "sequence": 0, "shard": "alpha", "sql": last, "params": ["1", "2"] }),
+            ),
+        ]
+    };
+    for other in [
+        "select 1",
+        "update account set balance = balance - $2 where id = $1 or true",
+        "update account set balance = balance + $2 where id = $1",
+        "UPDATE account set balance = balance - $2 where id = $1",
+        "update account set balance = balance - $2 where id = $1;select 1",
+    ] {
+        for (path, body) in bodies(&[DEBIT, other]) {
+            let heard = ask(&server, "POST", path, &body, CLIENT).await;
+            assert!((400..404).contains(&heard.status), "{body} {heard:?}");
+            assert!(!heard.body.to_string().contains(other), "{heard:?}");
+        }
+    }
+    assert_eq!(server.asked(), []);
+    for (path, body) in bodies(&[&format!("\n  {DEBIT}\n"), DEBIT]) {
         let heard = ask(&server, "POST", path, &body, CLIENT).await;
         assert_ne!(heard.status, 403, "{body}");
     }
