@@ -32,7 +32,7 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
+.PHONY: help setup build demo test test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage bench-overload chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -89,6 +89,9 @@ bench-quick: ## Two scenarios of it in about two minutes, for comparing two buil
 
 bench-steady: ## Ten minutes at one load, sampled as it goes; writes docs/benchmarks-steady*
 	@$(MAKE) --no-print-directory bench BENCH_ARGS="steady $(BENCH_ARGS)"
+
+bench-overload: ## Ten times what can be done arrives for a minute: what it costs, and when it is over; writes nothing
+	@$(MAKE) --no-print-directory bench BENCH_ARGS="overload $(BENCH_ARGS)"
 
 bench-outage: ## One of four shards goes away and comes back: who else notices; writes nothing
 	@$(MAKE) --no-print-directory bench BENCH_ARGS="outage $(BENCH_ARGS)"

@@ -10,13 +10,15 @@
 //! So half a transfer, a lost one and one too many are all found, also where all of a transfer is
 //! on one shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use local_postgres::Server;
+use tokio::time::{Instant, sleep};
 
 use crate::scenario::INITIAL_BALANCE;
-use crate::world::{World, numbers, rows};
+use crate::world::{World, numbers, rows, text};
 
 /// Per mask: transfers, marks, a sum over all txids, and the sum of amounts. Two shards with the
 /// same transfers agree on the first three.
@@ -25,6 +27,11 @@ const MARKS: &str = "SELECT mask, count(DISTINCT txid), count(*), \
 
 /// What Gavel found to be broken, if anything.
 const DAMAGE: &str = "SELECT kind, gid, batch::text, detail, seen_at::text FROM gavel.damage";
+
+/// How long it may take until everything is resolved.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// What fits into one query.
+const TXIDS_PER_QUERY: usize = 1_000;
 
 /// What one shard has of one mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +70,46 @@ pub fn audit(world: &World, shards: usize, committed: u64) -> anyhow::Result<()>
         "{committed} transfers were committed, but {transfers} have marks"
     );
     Ok(())
+}
+
+/// Waits until nothing is prepared any more, so that the money can be counted.
+pub async fn until_nothing_is_prepared(world: &World) -> anyhow::Result<()> {
+    const COUNT: &str = "SELECT count(*) FROM pg_prepared_xacts";
+    let started = Instant::now();
+    loop {
+        let prepared = world.on_each(world.len(), |server| text(server, COUNT))?;
+        if prepared.iter().all(|count| count == "0") {
+            return Ok(());
+        }
+        ensure!(
+            started.elapsed() < SETTLE_LIMIT,
+            "still prepared: {prepared:?}"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How many of these have committed, of whom nobody could say it. [`audit`] sees whether they did
+/// so everywhere.
+pub fn committed_of(world: &World, shards: usize, txids: &[String]) -> anyhow::Result<u64> {
+    let mut found = BTreeSet::new();
+    for some in txids.chunks(TXIDS_PER_QUERY) {
+        let each: Vec<String> = some
+            .iter()
+            .map(|txid| format!("('{txid}'::uuid)"))
+            .collect();
+        let sql = format!(
+            "SELECT DISTINCT txid FROM mark WHERE txid IN (VALUES {})",
+            each.join(", ")
+        );
+        found.extend(
+            world
+                .on_each(shards, |server| rows(server, &sql))?
+                .into_iter()
+                .flatten(),
+        );
+    }
+    Ok(found.len() as u64)
 }
 
 /// Compares the shards of one mask, and gives the number of their transfers.

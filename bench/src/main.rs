@@ -15,6 +15,7 @@ mod load;
 mod machine;
 mod measure;
 mod outage;
+mod overload;
 mod page;
 mod process;
 mod report;
@@ -51,6 +52,8 @@ enum Command {
     Steady(SteadyArgs),
     /// One of four shards goes away and comes back: who else notices
     Outage(OutageArgs),
+    /// Many times what can be done arrives for a minute: what it costs, and when it is over
+    Overload(OverloadArgs),
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +117,27 @@ struct OutageArgs {
     clients: usize,
     /// Seconds before, while it is away, and after it is back
     #[arg(long, default_value = "10", value_parser = some_time)]
+    seconds: Duration,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct OverloadArgs {
+    /// How many times what can be done arrives
+    #[arg(long, default_value = "10")]
+    factor: f64,
+    /// Clients in a closed loop before and after, who find out what can be done
+    #[arg(long, default_value_t = 256, value_parser = at_least_one)]
+    clients: usize,
+    /// Seconds that one that arrives is waited for
+    #[arg(long, default_value = "1", value_parser = some_time)]
+    deadline: Duration,
+    /// Seconds before and after
+    #[arg(long, default_value = "10", value_parser = some_time)]
+    calm: Duration,
+    /// Seconds of overload
+    #[arg(long, default_value = "60", value_parser = some_time)]
     seconds: Duration,
     #[command(flatten)]
     common: Common,
@@ -223,6 +247,7 @@ async fn main() -> anyhow::Result<()> {
     match cli.command {
         Some(Command::Steady(args)) => run_steady(&args).await,
         Some(Command::Outage(args)) => run_outage(&args).await,
+        Some(Command::Overload(args)) => run_overload(&args).await,
         None => compare(&cli.compare).await,
     }
 }
@@ -277,6 +302,20 @@ async fn run_outage(args: &OutageArgs) -> anyhow::Result<()> {
     let world = World::start(args.common.accounts, Upkeep::ByItself).await?;
     println!("{}", page::table::machine(&machine::describe(&world)?));
     outage::run(&world, &plan).await
+}
+
+async fn run_overload(args: &OverloadArgs) -> anyhow::Result<()> {
+    let plan = overload::Plan {
+        executable: args.common.executable()?,
+        clients: args.clients,
+        factor: args.factor,
+        deadline: args.deadline,
+        calm: args.calm,
+        overload: args.seconds,
+    };
+    let world = World::start(args.common.accounts, Upkeep::ByItself).await?;
+    println!("{}", page::table::machine(&machine::describe(&world)?));
+    overload::run(&world, &plan).await
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -14,7 +14,7 @@ use crate::load::{self, Counted, Timing};
 use crate::process::{CLIENT, forget_own_peak};
 use crate::report::Row;
 use crate::scenario::{Draw, Pace, Scenario};
-use crate::variants::{Kind, Layout, Search, Setting, Variant};
+use crate::variants::{Kind, LIMITS, Layout, Search, Setting, Variant};
 use crate::world::World;
 
 /// What to measure.
@@ -245,6 +245,7 @@ pub async fn measure(
         },
         layout: case.layout,
         executable: &plan.executable,
+        limits: LIMITS,
     };
     forget_own_peak();
     let variant = case.kind.start(setting).await?;

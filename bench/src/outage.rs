@@ -3,29 +3,26 @@
 //! Two crowds of clients in a closed loop: one over the shards that stay, one over pairs with the
 //! one that goes. The first must keep its rate (I7); the second is refused until the shard is back.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use local_postgres::Mode;
 use rand::Rng as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::audit::audit;
+use crate::audit::{audit, committed_of, until_nothing_is_prepared};
 use crate::scenario::Scenario;
-use crate::variants::{Ended, Kind, Layout, Search, Setting, Variant};
+use crate::variants::{Ended, Kind, LIMITS, Layout, Search, Setting, Variant};
 use crate::work::{Entry, Form, Style, Work};
-use crate::world::{World, text};
+use crate::world::World;
 
 /// All shards; the last one goes away.
 const SHARDS: usize = 4;
 const GOES: usize = SHARDS - 1;
-/// How long it may take until everything works again.
-const BACK_LIMIT: Duration = Duration::from_secs(60);
 
 /// How the shard goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -77,6 +74,7 @@ pub async fn run(world: &World, plan: &Plan) -> anyhow::Result<()> {
         clients: 2 * plan.clients,
         layout: candidates[candidates.len() - 1],
         executable: &plan.executable,
+        limits: LIMITS,
     };
     let run = Arc::new(Run {
         accounts: world.accounts,
@@ -114,7 +112,8 @@ pub async fn run(world: &World, plan: &Plan) -> anyhow::Result<()> {
     until_nothing_is_prepared(world).await?;
     run.variant.stop().await?;
     print(&run, &lengths);
-    let found = count_unknown(world, &run)?;
+    let unknown = run.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = committed_of(world, SHARDS, &unknown)?;
     let told = [&run.others, &run.own].map(|crowd| crowd.committed.each_ref().map(load));
     audit(world, SHARDS, told.iter().flatten().sum::<u64>() + found)
 }
@@ -198,40 +197,4 @@ fn print(run: &Run, lengths: &[Duration]) {
         "\n{} were told that the outcome was not known.",
         unknown.len()
     );
-}
-
-async fn until_nothing_is_prepared(world: &World) -> anyhow::Result<()> {
-    const COUNT: &str = "SELECT count(*) FROM pg_prepared_xacts";
-    let started = Instant::now();
-    loop {
-        let prepared = world.on_each(SHARDS, |server| text(server, COUNT))?;
-        if prepared.iter().all(|count| count == "0") {
-            return Ok(());
-        }
-        ensure!(
-            started.elapsed() < BACK_LIMIT,
-            "still prepared: {prepared:?}"
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// How many of those that were told "not known" have committed. [`audit`] sees whether they did
-/// so everywhere.
-fn count_unknown(world: &World, run: &Run) -> anyhow::Result<u64> {
-    let unknown = run.unknown.lock().unwrap_or_else(PoisonError::into_inner);
-    let each: Vec<String> = unknown
-        .iter()
-        .map(|txid| format!("('{txid}'::uuid)"))
-        .collect();
-    if each.is_empty() {
-        return Ok(0);
-    }
-    let sql = format!(
-        "SELECT DISTINCT txid FROM mark WHERE txid IN (VALUES {})",
-        each.join(", ")
-    );
-    let found = world.on_each(SHARDS, |server| crate::world::rows(server, &sql))?;
-    let all: BTreeSet<_> = found.into_iter().flatten().collect();
-    Ok(all.len() as u64)
 }

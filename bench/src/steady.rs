@@ -19,7 +19,7 @@ use crate::page::steady as page;
 use crate::process::Processes;
 use crate::report::rounded;
 use crate::scenario::{Draw, Scenario};
-use crate::variants::{Kind, Layout, Setting, Variant};
+use crate::variants::{Kind, LIMITS, Layout, Setting, Variant};
 use crate::world::{World, numbers};
 
 /// What is run.
@@ -99,6 +99,7 @@ pub async fn run(world: &World, plan: &Plan, machine: Machine) -> anyhow::Result
         clients: plan.clients,
         layout: candidates[candidates.len() - 1],
         executable: &plan.executable,
+        limits: LIMITS,
     };
     let variant = plan.variant.start(setting).await?;
     let has_processes = !variant.processes().is_empty();

@@ -90,6 +90,11 @@ impl World {
         })
     }
 
+    /// How many shards there are.
+    pub fn len(&self) -> usize {
+        self.shards.len()
+    }
+
     /// The first `count` shards.
     pub fn shards(&self, count: usize) -> &[Shard] {
         &self.shards[..count]

@@ -22,7 +22,9 @@ use crate::world::Shard;
 
 pub use lines::{Layout, Search};
 pub use naive::CONNECTIONS_MAX as NAIVE_CONNECTIONS_MAX;
+pub use processes::Processes as Fleet;
 pub use settings::LIMITS;
+pub use through_client::run as run_through;
 
 /// A way to make transfers.
 #[derive(
@@ -74,6 +76,8 @@ pub struct Setting<'a> {
     pub layout: Layout,
     /// Gavel's executable.
     pub executable: &'a Path,
+    /// Gavel's limits, as in `gavel.toml`.
+    pub limits: &'a str,
 }
 
 impl Kind {

@@ -18,9 +18,9 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::through_client::run;
-use super::{Ended, LIMITS, Setting, Variant};
+use super::{Ended, Setting, Variant};
 use crate::work::Work;
-use crate::world::{DEPLOYMENT, Shard};
+use crate::world::DEPLOYMENT;
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -28,6 +28,7 @@ pub struct Processes {
     named: Vec<(String, u32)>,
     children: Mutex<Children>,
     client: Gavel,
+    endpoint: String,
     executable: PathBuf,
     /// Configuration and logs; removed last.
     folder: TempDir,
@@ -68,7 +69,7 @@ impl Processes {
             .create_new(true)
             .mode(0o600)
             .open(folder.path().join("gavel.toml"))?;
-        let text = render(setting.shards, port, tls)?;
+        let text = render(&setting, port, tls)?;
         std::io::Write::write_all(&mut file, text.as_bytes())?;
         if tls {
             sign(executable, folder.path())?;
@@ -85,14 +86,29 @@ impl Processes {
             let logs = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
             return Err(error.context(logs));
         }
-        let client = connect(port, tls.then_some(folder.path())).await?;
+        let scheme = if tls { "https" } else { "http" };
+        let endpoint = format!("{scheme}://127.0.0.1:{port}");
+        let client = connect(&endpoint, tls.then_some(folder.path())).await?;
         Ok(Self {
             named,
             children: Mutex::new(children),
             client,
+            endpoint,
             executable: executable.to_owned(),
             folder,
         })
+    }
+}
+
+impl Processes {
+    /// A client of the coordinator, who waits as long as clients do by default.
+    pub fn client(&self) -> &Gavel {
+        &self.client
+    }
+
+    /// Where the coordinator is.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 }
 
@@ -138,15 +154,15 @@ impl Drop for Children {
     }
 }
 
-async fn connect(port: u16, certificates: Option<&Path>) -> anyhow::Result<Gavel> {
+async fn connect(endpoint: &str, certificates: Option<&Path>) -> anyhow::Result<Gavel> {
     let Some(folder) = certificates.map(|folder| folder.join("tls")) else {
-        return Ok(Gavel::connect([format!("http://127.0.0.1:{port}")]).await?);
+        return Ok(Gavel::connect([endpoint]).await?);
     };
     let trust = Trust::new()
         .authorities(folder.join("ca.pem"))
         .certificate(folder.join("operator.pem"), folder.join("operator.key"));
     let options = Options::new().trust(trust);
-    Ok(Gavel::connect_with([format!("https://127.0.0.1:{port}")], options).await?)
+    Ok(Gavel::connect_with([endpoint], options).await?)
 }
 
 /// Certificates for everybody in the configuration.
@@ -161,17 +177,18 @@ fn sign(executable: &Path, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn render(shards: &[Shard], port: u16, tls: bool) -> anyhow::Result<String> {
+fn render(setting: &Setting<'_>, port: u16, tls: bool) -> anyhow::Result<String> {
+    let limits = setting.limits;
     let mut text = format!(
         "deployment = \"{DEPLOYMENT}\"\nmigrate_on_start = false\n\n\
          [coordinator]\nlisten = \"127.0.0.1:{port}\"\n\n[log]\nlevel = \"warn\"\n\n\
-         [limits]\n{LIMITS}"
+         [limits]\n{limits}"
     );
     let scheme = if tls { "https" } else { "http" };
     if tls {
         text.push_str("\n[tls]\n\n[[principal]]\nname = \"operator\"\nrole = \"operator\"\n");
     }
-    for shard in shards {
+    for shard in setting.shards {
         write!(
             text,
             "\n[[shard]]\nname = \"{}\"\ntag = {}\nparticipant = \"{scheme}://127.0.0.1:{}\"\n\
