@@ -79,6 +79,7 @@ async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Re
         }
         Command::Certs(args) => commands::certs::run(&config, args, output),
         Command::Check => commands::check::run(&config, output).await,
+        Command::Doctor { client } => commands::doctor::run(&config, client, output).await,
         Command::Migrate(args) => commands::migrate::run(&config, args, output).await,
         Command::Shard(ShardCommand::NewIncarnation {
             shard, admin_url, ..

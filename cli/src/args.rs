@@ -73,6 +73,15 @@ pub enum Command {
     /// Check the configuration and every shard; says what is wrong and how to mend it
     #[command(after_help = "Example:\n  gavel check --json")]
     Check,
+    /// Look at every shard, coordinator and certificate: what is wrong, why it matters, what to do
+    #[command(after_help = "Example:\n  gavel doctor --json\n\n\
+        Changes nothing. Ends with 1 if anything is critical. Needs the databases' addresses, so\n\
+        run it where a participant runs; and an operator's token or certificate, if any is needed.")]
+    Doctor {
+        /// Whom to ask about the services.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Sign certificates for every process and principal of the configuration
     #[command(after_help = "Examples:\n  gavel certs\n  \
         gavel certs --host gavel.example --postgres db1.example --days 90\n\n\
@@ -325,7 +334,7 @@ fn clients(text: &str) -> Result<usize, String> {
 }
 
 /// How to reach a coordinator.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
     /// Addresses of coordinators [default: coordinator.listen, or http://127.0.0.1:7400]
     #[arg(

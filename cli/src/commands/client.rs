@@ -44,7 +44,8 @@ fn trust(config: Option<&Config>, args: &ClientArgs) -> Trust {
     }
 }
 
-fn endpoints(config: Option<&Config>, args: &ClientArgs) -> Vec<String> {
+/// The coordinators that the command line, the configuration or the default names.
+pub(crate) fn endpoints(config: Option<&Config>, args: &ClientArgs) -> Vec<String> {
     if !args.endpoint.is_empty() {
         return args.endpoint.clone();
     }

@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod damage;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod doctor;
 pub(crate) mod everybody;
 pub(crate) mod in_doubt;
 pub(crate) mod migrate;

@@ -1,0 +1,67 @@
+//! What is wrong with the services, as a coordinator sees them.
+
+use super::finding::{Finding, Severity};
+use crate::args::ClientArgs;
+use crate::commands::check::with_causes;
+use crate::commands::client::{connect, endpoints};
+use crate::config::Config;
+
+/// Asks the coordinators that the command line or the configuration names, each by itself: a
+/// client would go on to the next.
+pub(super) async fn look(config: &Config, client: &ClientArgs) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for endpoint in endpoints(Some(config), client) {
+        let own = ClientArgs {
+            endpoint: vec![endpoint.clone()],
+            ..client.clone()
+        };
+        findings.extend(ask(config, &own, &endpoint).await);
+    }
+    findings
+}
+
+async fn ask(config: &Config, client: &ClientArgs, endpoint: &str) -> Vec<Finding> {
+    let critical = |place: &str, code, what: String, why, fix: &str| Finding {
+        severity: Severity::Critical,
+        place: place.to_owned(),
+        code,
+        what,
+        why,
+        fix: fix.to_owned(),
+    };
+    let gavel = match connect(Some(config), client).await {
+        Ok(gavel) => gavel,
+        Err(error) => {
+            return vec![critical(
+                endpoint,
+                "coordinator_unreachable",
+                format!("{error:#}"),
+                "clients have one coordinator less, or none",
+                "start it (`gavel coordinator`), or name another with --endpoint",
+            )];
+        }
+    };
+    match gavel.in_doubt().await {
+        Err(error) => vec![critical(
+            endpoint,
+            "coordinator_refuses",
+            with_causes(&error),
+            "what it sees of the shards could not be asked",
+            "use an operator's token (--token-file) or certificate",
+        )],
+        Ok(shards) => {
+            let wrong = shards.into_iter().filter_map(|shard| {
+                let why_not = shard.branches.err()?;
+                Some(critical(
+                    shard.shard.as_str(),
+                    "participant_out_of_sight",
+                    format!("{endpoint} cannot ask it: {why_not}"),
+                    "transactions over this shard are refused there, or in doubt",
+                    "is its participant running? Is `participant` of the shard its address, and \
+                     can the coordinator's machine reach it?",
+                ))
+            });
+            wrong.collect()
+        }
+    }
+}
