@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use futures::stream;
+use gavel_protocol::{Refusal, RefusalCode};
 use gavel_wire::api::gavel_client::GavelClient;
 use gavel_wire::api::submit_answer::Answer as Kind;
 use gavel_wire::api::{self as wire};
@@ -35,6 +36,11 @@ const CALL_BYTES_MAX: usize = 64 << 10;
 
 /// What the stream adds to a submit at most, in bytes: two field headers and a number.
 const CALL_OVERHEAD_BYTES: usize = 32;
+
+/// Submits that may wait for the connection to take them. A coordinator takes as many at a time by
+/// default; whoever wants more than this process or the coordinator can do is better told at once
+/// than kept, and what he keeps here has no end.
+const QUEUE_MAX: usize = 20_000;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,9 +81,9 @@ impl Submits {
         let (link, call) = self.send(Queued {
             call: 0,
             bytes: bytes + CALL_OVERHEAD_BYTES,
-            request,
+            request: Some(request),
             answered,
-        });
+        })?;
         let mut waiting = Waiting {
             link,
             call,
@@ -94,20 +100,24 @@ impl Submits {
         ended
     }
 
-    fn send(&self, queued: Queued) -> (Arc<Link>, u64) {
+    fn send(&self, queued: Queued) -> Result<(Arc<Link>, u64), NoAnswer> {
         let mut current = self.link.lock();
         let queued = match &*current {
             None => queued,
             Some(link) => match link.push(queued) {
-                Ok(call) => return (Arc::clone(link), call),
-                Err(queued) => queued,
+                Pushed::Queued(call) => return Ok((Arc::clone(link), call)),
+                Pushed::Full => return Err(overloaded()),
+                Pushed::Closed(queued) => queued,
             },
         };
         let link = Arc::new(Link::default());
-        let call = link.push(queued).ok();
+        let pushed = link.push(queued);
         tokio::spawn(run(Arc::clone(&link), self.client.clone()));
         *current = Some(Arc::clone(&link));
-        (link, call.expect("a new link takes submits"))
+        match pushed {
+            Pushed::Queued(call) => Ok((link, call)),
+            Pushed::Full | Pushed::Closed(_) => unreachable!("a new link takes submits"),
+        }
     }
 }
 
@@ -124,7 +134,8 @@ impl Drop for Submits {
 struct Queued {
     call: u64,
     bytes: usize,
-    request: wire::SubmitRequest,
+    /// `None` once nobody waits for it any more.
+    request: Option<wire::SubmitRequest>,
     answered: oneshot::Sender<Ended>,
 }
 
@@ -141,7 +152,7 @@ impl Drop for Waiting {
         if !self.is_over {
             // In this order: once closed, it does not leave the queue for the connection.
             self.answer.close();
-            self.link.state.lock().sent.remove(&self.call);
+            self.link.state.lock().forget(self.call);
         }
     }
 }
@@ -157,28 +168,44 @@ struct State {
     /// It takes no more submits; what is queued is still sent.
     is_closed: bool,
     last_call: u64,
+    /// In the order of their calls.
     queue: VecDeque<Queued>,
+    /// How many of them somebody waits for.
+    waiting: usize,
     /// Taken by the connection, and not answered.
     sent: HashMap<u64, oneshot::Sender<Ended>>,
     /// Of the connection, when it has found the queue empty.
     waker: Option<Waker>,
 }
 
+/// What became of a submit that is to be queued.
+enum Pushed {
+    /// It is, as this call.
+    Queued(u64),
+    /// The stream takes no more.
+    Closed(Queued),
+    /// Too many wait.
+    Full,
+}
+
 impl Link {
-    /// Queues a submit, unless the stream takes no more.
-    fn push(&self, mut queued: Queued) -> Result<u64, Queued> {
+    fn push(&self, mut queued: Queued) -> Pushed {
         let mut state = self.state.lock();
         if state.is_closed {
-            return Err(queued);
+            return Pushed::Closed(queued);
+        }
+        if state.waiting >= QUEUE_MAX {
+            return Pushed::Full;
         }
         state.last_call += 1;
         let call = state.last_call;
         queued.call = call;
         state.queue.push_back(queued);
+        state.waiting += 1;
         let waker = state.waker.take();
         drop(state);
         wake(waker);
-        Ok(call)
+        Pushed::Queued(call)
     }
 
     /// Takes no more submits. Sends what is queued, and then closes this side.
@@ -213,6 +240,7 @@ impl Link {
         state.is_closed = true;
         let sent = std::mem::take(&mut state.sent);
         let queue = std::mem::take(&mut state.queue);
+        state.waiting = 0;
         let waker = state.waker.take();
         drop(state);
         wake(waker);
@@ -245,6 +273,27 @@ impl State {
         Poll::Pending
     }
 
+    /// Nobody waits for this call any more: what it wanted need not be kept.
+    fn forget(&mut self, call: u64) {
+        if self.sent.remove(&call).is_some() {
+            return;
+        }
+        let found = self.queue.binary_search_by_key(&call, |queued| queued.call);
+        if let Ok(at) = found
+            && self.queue[at].request.take().is_some()
+        {
+            self.queue[at].bytes = 0;
+            self.waiting -= 1;
+        }
+        while self
+            .queue
+            .front()
+            .is_some_and(|first| first.request.is_none())
+        {
+            self.queue.pop_front();
+        }
+    }
+
     /// Whatever is queued, as much as a message may have.
     fn next_message(&mut self) -> Option<wire::SubmitBatch> {
         let mut calls = Vec::with_capacity(self.queue.len());
@@ -257,13 +306,16 @@ impl State {
             let Some(queued) = self.queue.pop_front() else {
                 break;
             };
+            let Some(request) = queued.request else {
+                continue;
+            };
+            self.waiting -= 1;
             if queued.answered.is_closed() {
                 continue;
             }
-            let request = Some(queued.request);
             calls.push(wire::SubmitCall {
                 call: queued.call,
-                request,
+                request: Some(request),
             });
             self.sent.insert(queued.call, queued.answered);
         }
@@ -324,6 +376,12 @@ fn refused(status: &Status) -> NoAnswer {
     }
 }
 
+fn overloaded() -> NoAnswer {
+    let message = format!("{QUEUE_MAX} submits wait in this client for the connection");
+    let refusal = Refusal::new(RefusalCode::Overloaded, message);
+    NoAnswer::Failed(Failure::Refused(refusal))
+}
+
 fn lost(detail: impl Into<String>) -> NoAnswer {
     NoAnswer::Failed(Failure::Lost(detail.into()))
 }
@@ -352,14 +410,14 @@ mod tests {
         let queued = Queued {
             call: 0,
             bytes,
-            request: wire::SubmitRequest::default(),
+            request: Some(wire::SubmitRequest::default()),
             answered,
         };
         (queued, answer)
     }
 
     fn push(link: &Link, (queued, answer): (Queued, oneshot::Receiver<Ended>)) -> Heard {
-        assert!(link.push(queued).is_ok());
+        assert!(matches!(link.push(queued), Pushed::Queued(_)));
         answer
     }
 
@@ -381,7 +439,7 @@ mod tests {
         assert_eq!(sent.try_recv().unwrap(), Err(lost("cut")));
         let not_sent = NoAnswer::Failed(Failure::NotSent("cut".to_owned()));
         assert_eq!(waiting.try_recv().unwrap(), Err(not_sent));
-        assert!(link.push(queued().0).is_err());
+        assert!(matches!(link.push(queued().0), Pushed::Closed(_)));
     }
 
     #[test]
@@ -422,7 +480,41 @@ mod tests {
             closing: true,
             ..Default::default()
         });
-        assert!(link.push(queued().0).is_err());
+        assert!(matches!(link.push(queued().0), Pushed::Closed(_)));
         assert_eq!(sends(&link), [1]);
+    }
+
+    #[test]
+    fn a_queue_has_an_end_and_those_who_give_up_leave_it() {
+        let link = Arc::new(Link::default());
+        let mut waiting: VecDeque<Waiting> = VecDeque::new();
+        for _ in 0..QUEUE_MAX {
+            let (queued, answer) = queued();
+            let Pushed::Queued(call) = link.push(queued) else {
+                panic!("there is room")
+            };
+            let link = Arc::clone(&link);
+            waiting.push_back(Waiting {
+                link,
+                call,
+                answer,
+                is_over: false,
+            });
+        }
+        assert!(matches!(link.push(queued().0), Pushed::Full));
+        // From the middle, and from the front.
+        drop(waiting.remove(QUEUE_MAX / 2));
+        drop(waiting.pop_front());
+        assert_eq!(
+            link.state.lock().queue.len(),
+            QUEUE_MAX - 1,
+            "the front is gone"
+        );
+        let _waits = [push(&link, queued()), push(&link, queued())];
+        assert!(matches!(link.push(queued().0), Pushed::Full));
+        waiting.clear();
+        assert_eq!(link.state.lock().waiting, 2);
+        assert_eq!(sends(&link).len(), 2);
+        assert_eq!(link.state.lock().waiting, 0);
     }
 }
