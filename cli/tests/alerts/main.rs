@@ -7,19 +7,27 @@ mod stage;
 mod temporary;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
-use gavel_devkit::Role;
+use gavel_devkit::{Dev, Options, Role};
 use local_postgres::Mode;
 use serde_json::Value;
 
 use prometheus::{Prometheus, RULES};
 use stage::{ALPHA, BETA, Stage};
 
+const GAVEL: &str = env!("CARGO_BIN_EXE_gavel");
 const DASHBOARD: &str = include_str!("../../../ops/grafana/gavel.json");
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
 /// Bugs of Gavel have no fault that shows them.
 const WITHOUT_FAULT: &str = "GavelAlarm";
+
+/// Needs a deployment with certificates.
+const ENCRYPTED: &str = "GavelCertificateEnds";
+
+/// What every process says of itself.
+const OF_PROCESSES: &str = "gavel_certificate_expiry_timestamp_seconds";
 
 fn alerts() -> Vec<&'static str> {
     let lines = RULES.lines();
@@ -56,7 +64,8 @@ fn every_alert_has_its_entry_and_every_query_its_metrics() {
     }
     let of_coordinators = gavel_coordinator::metrics::METRICS.iter();
     let all = of_coordinators.chain(gavel_participant::metrics::METRICS);
-    let known: BTreeSet<&str> = all.map(|metric| metric.name).collect();
+    let known = all.map(|metric| metric.name).chain([OF_PROCESSES]);
+    let known: BTreeSet<&str> = known.collect();
     let queries = expressions().join("\n");
     for name in metrics_in(&queries).iter().chain(&metrics_in(RULES)) {
         let parts = ["_bucket", "_sum", "_count"];
@@ -80,6 +89,32 @@ async fn every_alert_fires_by_a_real_fault_and_ends_as_its_entry_says() {
     drill.a_server_stops().await;
     drill.no_participant_is_left().await;
     drill.every_alert_has_fired();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_ends_soon_is_told_until_there_is_a_new_one() {
+    let folder = temporary::folder();
+    let mut options = Options::for_tests(folder.path().join("data"), GAVEL);
+    options.shards = Some(1);
+    options.tls = true;
+    let dev = Dev::start(&options).expect("a deployment");
+    let watching = Prometheus::watch(&dev);
+    let processes = dev.metrics_urls().len();
+    watching.until_calm(processes).await;
+    let renew = |days: &str| {
+        let out = dev.certificates().expect("it has some");
+        let mut gavel = Command::new(GAVEL);
+        gavel
+            .arg("--config")
+            .arg(dev.config_path())
+            .args(["certs", "--renew", "--days", days]);
+        let ended = gavel.arg("--out").arg(out).output().expect("gavel runs");
+        assert!(ended.status.success(), "{ended:?}");
+    };
+    renew("10");
+    watching.until_firing(&[ENCRYPTED], async || {}).await;
+    renew("90");
+    watching.until_calm(processes).await;
 }
 
 /// Faults, one after the other, each ended before the next.
@@ -222,7 +257,10 @@ impl Drill {
     }
 
     fn every_alert_has_fired(&self) {
-        let all = alerts().into_iter().filter(|alert| *alert != WITHOUT_FAULT);
+        let elsewhere = [WITHOUT_FAULT, ENCRYPTED];
+        let all = alerts()
+            .into_iter()
+            .filter(|alert| !elsewhere.contains(alert));
         let all: BTreeSet<String> = all.map(str::to_owned).collect();
         assert_eq!(self.fired, all, "an alert without its fault");
     }

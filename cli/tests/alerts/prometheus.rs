@@ -32,14 +32,22 @@ impl Prometheus {
     pub(crate) fn watch(dev: &Dev) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let targets: Vec<String> = dev.metrics_urls().into_values().collect();
-        let targets: Vec<&str> = targets
-            .iter()
-            .filter_map(|url| url.strip_prefix("http://"))
-            .collect();
+        let targets = targets.iter().filter_map(|url| url.split_once("://"));
+        let targets: Vec<&str> = targets.map(|(_, address)| address).collect();
+        // As in ops/prometheus/prometheus.yml.
+        let encrypted = dev.certificates().map_or_else(String::new, |folder| {
+            let file = |name: &str| folder.join(name).display().to_string();
+            format!(
+                "scheme: https, tls_config: {{ca_file: {:?}, cert_file: {:?}, key_file: {:?}}}, ",
+                file("ca.pem"),
+                file("metrics.pem"),
+                file("metrics.key")
+            )
+        });
         let config = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
              rule_files: [alerts.yml]\n\
-             scrape_configs: [{{job_name: gavel, static_configs: [{{targets: {targets:?}}}]}}]\n"
+             scrape_configs: [{{job_name: gavel, {encrypted}static_configs: [{{targets: {targets:?}}}]}}]\n"
         );
         std::fs::write(folder.path().join("prometheus.yml"), config).expect("a file");
         std::fs::write(folder.path().join("alerts.yml"), quick(RULES)).expect("a file");
