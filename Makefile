@@ -25,6 +25,8 @@ SEEDS ?= 10000
 SEEDS_FROM ?= 0
 # Further arguments of it, such as --batch-members 500; without them seeds draw from 1, 2, 60, 500 and a few between.
 SIM_ARGS ?=
+# Where `make test-console` keeps pictures.
+PICTURES ?= target/pictures
 # How long `make fuzz` runs each target.
 FUZZ_SECONDS ?= 60
 
@@ -32,7 +34,7 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage bench-overload chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
+.PHONY: help setup build demo test test-console test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage bench-overload chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -61,6 +63,11 @@ test-batch-sizes: ## The tests over real servers, with batches of 1, 2, 60 and 5
 	    GAVEL_TEST_BATCH_MEMBERS=$$members $(CARGO) nextest run --locked -p gavel-cli -p gavel-tests $(feature_flag) \
 	        -E 'package(gavel-tests)' $(NEXTEST_ARGS) || exit 1; \
 	done
+
+test-console: ## The console in a real Chromium; needs chromedriver (Debian: chromium-driver). PICTURES=docs/pictures replaces those of the documentation
+	@command -v chromedriver >/dev/null || { echo "test-console: there is no chromedriver; on Debian: apt-get install chromium-driver" >&2; exit 1; }
+	@mkdir -p $(PICTURES)
+	GAVEL_PICTURES=$(abspath $(PICTURES)) $(CARGO) nextest run --locked -p gavel-cli --features gavel-cli/browser $(feature_flag) -E 'binary(console)'
 
 test-doc: ## The examples in the documentation
 	$(CARGO) test --locked --workspace --doc $(feature_flag)

@@ -12,15 +12,16 @@ gavel-protocol:
 local-postgres:
 gavel-wire: gavel-protocol
 gavel-tls: gavel-protocol
+gavel-spans:
 gavel-migrations: gavel-protocol gavel-tls
-gavel-participant: gavel-protocol gavel-wire gavel-tls gavel-migrations
-gavel-coordinator: gavel-protocol gavel-wire gavel-tls gavel-participant
-gavel-client: gavel-protocol gavel-wire gavel-tls +gavel-coordinator +gavel-participant
+gavel-participant: gavel-protocol gavel-wire gavel-tls gavel-spans gavel-migrations
+gavel-coordinator: gavel-protocol gavel-wire gavel-tls gavel-spans gavel-participant
+gavel-client: gavel-protocol gavel-wire gavel-tls +gavel-spans +gavel-coordinator +gavel-participant
 gavel-demo: gavel-client gavel-protocol gavel-devkit
 gavel-sim: gavel-protocol
 gavel-devkit: gavel-migrations gavel-tls local-postgres
 gavel-chaos: gavel-client gavel-protocol gavel-devkit local-postgres
-gavel-cli: gavel-tls gavel-chaos gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
+gavel-cli: gavel-tls gavel-spans gavel-chaos gavel-devkit gavel-protocol gavel-wire gavel-migrations gavel-participant gavel-coordinator gavel-client gavel-demo local-postgres
 gavel-tests: *
 gavel-bench: *
 '

@@ -38,7 +38,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 
 fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
     match &cli.command {
-        Command::Tx(_) | Command::InDoubt(_) => run_client(cli, output),
+        Command::Tx(_) | Command::InDoubt(_) | Command::Top { .. } => run_client(cli, output),
         Command::Dev(args) => {
             logging::start(cli, None)?;
             block_on(commands::dev::run(args, output))
@@ -66,9 +66,18 @@ fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
 
 async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Result<Exit> {
     match &cli.command {
-        Command::Serve(args) => service::serve(&config, args, output).await,
-        Command::Coordinator(args) => service::coordinator(&config, args, output).await,
-        Command::Participant(args) => service::participant(&config, args, output).await,
+        Command::Serve(args) => {
+            follow_the_log_level(cli, &config);
+            service::serve(&config, args, output).await
+        }
+        Command::Coordinator(args) => {
+            follow_the_log_level(cli, &config);
+            service::coordinator(&config, args, output).await
+        }
+        Command::Participant(args) => {
+            follow_the_log_level(cli, &config);
+            service::participant(&config, args, output).await
+        }
         Command::Audit => commands::audit::run(&config, output).await,
         Command::Damage(args) => commands::damage::run(&config, args, output).await,
         Command::Retention(RetentionCommand::Run) => {
@@ -85,6 +94,14 @@ async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Re
             shard, admin_url, ..
         }) => commands::shard::new_incarnation(&config, shard, admin_url.as_deref(), output).await,
         _ => unreachable!("run() handles the commands without configuration"),
+    }
+}
+
+/// What the command line says stays.
+fn follow_the_log_level(cli: &Cli, config: &Config) {
+    if cli.log_level.is_none() {
+        let level = config.log.level.clone();
+        tokio::spawn(logging::follow(cli.config.clone(), level));
     }
 }
 
@@ -118,6 +135,9 @@ fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
             Command::Tx(TxCommand::Abort { txid, client }) => {
                 commands::tx::abort(config, client, *txid, output).await
             }
+            Command::Top { client, once } => {
+                commands::top::run(config, client, *once, output).await
+            }
             Command::InDoubt(InDoubtCommand::List { client }) => {
                 commands::in_doubt::list(config, client, output).await
             }
@@ -133,5 +153,10 @@ fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
 
 fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(work)
+    runtime.block_on(async {
+        let ended = work.await;
+        // Blocks, and needs the runtime.
+        let _flushed = tokio::task::spawn_blocking(gavel_spans::flush).await;
+        ended
+    })
 }

@@ -82,6 +82,17 @@ pub enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Watch coordinators, shards and what is in doubt, live in the terminal
+    #[command(after_help = "Examples:\n  gavel top\n  \
+        gavel top --endpoint http://one:7400,http://two:7400\n  gavel top --once --json")]
+    Top {
+        /// Whom to watch.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Look once, and print that
+        #[arg(long)]
+        once: bool,
+    },
     /// Sign certificates for every process and principal of the configuration
     #[command(after_help = "Examples:\n  gavel certs\n  \
         gavel certs --host gavel.example --postgres db1.example --days 90\n\n\

@@ -3,17 +3,24 @@
 use std::fs::File;
 use std::io::IsTerminal as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, fmt};
+use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 use crate::args::Cli;
-use crate::config::{Config, LogConfig, LogFormat};
+use crate::config::{self, Config, LogConfig, LogFormat};
+
+/// How often a service looks whether its configuration has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Changes the level of the logs.
+static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Who did what.
 const AUDIT: &str = "gavel::audit";
@@ -57,9 +64,9 @@ fn start_at(
     audit: Option<File>,
 ) -> anyhow::Result<()> {
     let level = cli.log_level.as_deref().unwrap_or(fallback);
-    let filter = EnvFilter::try_new(level).with_context(|| {
-        format!("`{level}` is not a log level: use error, warn, info, debug or trace")
-    })?;
+    let filter = filter(level)?;
+    let (filter, level_now) = reload::Layer::new(filter);
+    let _only_one_start = LEVEL.set(level_now);
     let format = cli.log_format.or(config.map(|log| log.format));
     let lines = fmt::layer().with_writer(std::io::stderr);
     let logs = match format.unwrap_or_default() {
@@ -79,6 +86,50 @@ fn start_at(
     });
     tracing_subscriber::registry().with(logs).with(audit).init();
     Ok(())
+}
+
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(level).with_context(|| {
+        format!("`{level}` is not a log level: use error, warn, info, debug or trace")
+    })
+}
+
+/// Takes over `log.level` whenever the configuration at `path` changes, for as long as the process
+/// lives. `level` is what counts now.
+pub(crate) async fn follow(path: PathBuf, mut level: String) {
+    let mut read = modified(&path);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = modified(&path);
+        if now == read {
+            continue;
+        }
+        read = now;
+        match config::load(&path) {
+            Ok(config) if config.log.level != level => {
+                level = config.log.level;
+                set(&level);
+            }
+            Ok(_) => {}
+            // It may be half written; what is wrong with it is told to who starts a process.
+            Err(error) => tracing::warn!(%error, "the changed configuration cannot be read"),
+        }
+    }
+}
+
+fn set(level: &str) {
+    let set = filter(level).and_then(|filter| {
+        let now = LEVEL.get().context("logging has not begun")?;
+        Ok(now.reload(filter)?)
+    });
+    match set {
+        Ok(()) => tracing::warn!(level, "the log level has changed"),
+        Err(error) => tracing::warn!(%error, "the log level cannot be changed"),
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|file| file.modified()).ok()
 }
 
 fn open_to_append(path: &Path) -> anyhow::Result<File> {

@@ -47,6 +47,10 @@ key_file = "own.key"
 [metrics]
 listen = "127.0.0.1:7490"
 
+[tracing]
+endpoint = "http://127.0.0.1:4317"
+roots = 0.5
+
 [audit]
 file = "audit.jsonl"
 

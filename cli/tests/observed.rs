@@ -215,3 +215,31 @@ async fn health_says_which_shard_is_not_well() {
     assert_eq!(shards["shards"]["alpha"]["healthy"], true, "{text}");
     assert_eq!(shards["shards"]["beta"]["healthy"], false, "{text}");
 }
+
+#[tokio::test]
+async fn the_log_level_changes_with_the_configuration() {
+    let deployment = Deployment::start();
+    let config = deployment.dev.config_path();
+    let log = deployment.dev.log_path(Role::Participant(0));
+    let says = |what: &str| {
+        let text = std::fs::read_to_string(&log).expect("a log");
+        text.contains(what)
+    };
+    let before = std::fs::read_to_string(&config).expect("a configuration");
+    // Half a file changes nothing.
+    std::fs::write(&config, "deployment = ").expect("written");
+    let until = async |what: &str| {
+        let started = Instant::now();
+        while !says(what) {
+            assert!(started.elapsed() < LIMIT, "{what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    until("the changed configuration cannot be read").await;
+    assert!(!says("DEBUG"));
+    let debug = format!("{before}\n[log]\nlevel = \"debug\"\n");
+    std::fs::write(&config, debug).expect("written");
+    until("the log level has changed").await;
+    deployment.insert(json!("x")).await;
+    until("DEBUG").await;
+}

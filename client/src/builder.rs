@@ -24,6 +24,7 @@ pub struct TransactionBuilder {
     home: Option<String>,
     txid: Option<Txid>,
     was_sent_before: bool,
+    traceparent: Option<Arc<str>>,
     isolation: Isolation,
     ack: Ack,
     deadline: Option<Duration>,
@@ -46,6 +47,7 @@ impl TransactionBuilder {
             home: None,
             txid: None,
             was_sent_before: false,
+            traceparent: None,
             isolation: Isolation::default(),
             ack: Ack::default(),
             deadline: None,
@@ -149,6 +151,13 @@ impl TransactionBuilder {
         self
     }
 
+    /// The caller's span, as the W3C's Trace Context writes it in the header `traceparent`. If it
+    /// is sampled, coordinators and participants that have a collector add theirs below it.
+    pub fn traceparent(mut self, traceparent: &str) -> Self {
+        self.traceparent = Some(traceparent.into());
+        self
+    }
+
     /// How long [`Self::submit`] may take in all, retries included.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
@@ -195,6 +204,7 @@ impl TransactionBuilder {
             transaction: Arc::new(transaction),
             ack: self.ack,
             was_sent_before: self.was_sent_before,
+            traceparent: self.traceparent,
             deadline: self.deadline,
         })
     }

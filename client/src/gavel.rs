@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gavel_protocol::message::InDoubtBranch;
+use gavel_protocol::standing::Standing;
 use gavel_protocol::{Gid, Isolation, ShardMap, ShardName, ShardTag, Txid};
 
 use crate::builder::TransactionBuilder;
@@ -171,6 +172,15 @@ impl Gavel {
         &self.inner.shards
     }
 
+    /// How the coordinator stands that is asked, and what it told its clients in the last five
+    /// minutes. For operators, who connect to one coordinator to be told of that one.
+    ///
+    /// # Errors
+    /// The question was refused, or nobody answered it in time.
+    pub async fn standing(&self) -> Result<Standing, CallError> {
+        self.ask(|t| async move { t.standing().await }).await
+    }
+
     /// Prepared branches on all shards. For operators.
     ///
     /// # Errors
@@ -229,6 +239,7 @@ impl Gavel {
                 // Shorter than our own patience, so that the coordinator answers first.
                 timeout: time.mul_f64(0.8),
                 is_retry: submission.was_sent_before || knowledge.is_lacking(),
+                traceparent: submission.traceparent.clone(),
             };
             let calling = |t: Arc<dyn Transport>| async move { t.submit(submit).await };
             let ended = self.next_endpoint().call(time, calling).await;

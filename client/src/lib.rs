@@ -71,7 +71,9 @@ pub use outcome::{Committed, NotCommitted, Outcome, Reason, Status};
 pub use param::{IntoParam, Param};
 pub use row::{FromColumn, Row, RowError, Rows};
 
+pub use gavel_protocol::circuit::State as CircuitState;
 pub use gavel_protocol::message::InDoubtBranch;
+pub use gavel_protocol::standing::{Second, ShardStanding, Standing};
 pub use gavel_protocol::{
     AbortCode, Ack, Gid, Guard, Isolation, Refusal, RefusalCode, ShardMap, ShardName, ShardTag,
     Txid,

@@ -21,6 +21,7 @@ pub(crate) struct Submission {
     pub(crate) transaction: Arc<Transaction>,
     pub(crate) ack: Ack,
     pub(crate) was_sent_before: bool,
+    pub(crate) traceparent: Option<Arc<str>>,
     pub(crate) deadline: Option<Duration>,
 }
 

@@ -136,6 +136,12 @@ impl Circuits {
         }
     }
 
+    /// How a shard's circuit stands.
+    pub fn state(&self, shard: ShardTag) -> State {
+        let watched = self.shards.get(&shard);
+        watched.map_or(State::Closed, |watched| watched.seen.lock().circuit.state())
+    }
+
     /// What is wrong with a shard, if anything is.
     pub fn unwell(&self, shard: ShardTag) -> Option<String> {
         let watched = self.shards.get(&shard)?;

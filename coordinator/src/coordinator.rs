@@ -10,6 +10,7 @@ use gavel_protocol::message::{
     FailedMember, Finished, InDoubtBranch, RecordAborts, RecordAnswer, StatusAnswer,
 };
 use gavel_protocol::outcome::Status;
+use gavel_protocol::standing::{ShardStanding, Standing};
 use gavel_protocol::{
     AbortCode, AbortReason, Ack, DriverId, Gid, Isolation, Limits, Outcome, Principal, Refusal,
     RefusalCode, RequestHash, ShardMap, ShardTag, Statement, Txid,
@@ -26,6 +27,8 @@ use crate::interactive::{Session, Sessions};
 use crate::lanes::Lanes;
 use crate::metrics::{self, Meters};
 use crate::presence::Presence;
+use crate::recent::unix_seconds;
+use crate::stories::{Stories, StoryTold};
 use crate::ticket::Ticket;
 use crate::verdict;
 
@@ -46,8 +49,10 @@ pub struct Inner {
     pub(crate) circuits: Circuits,
     pub(crate) lanes: Lanes,
     pub(crate) meters: Meters,
+    pub(crate) stories: Stories,
     pub(crate) tasks: TaskTracker,
     started: Instant,
+    started_unix_s: u64,
     sessions: Sessions,
     in_flight: Mutex<HashMap<Txid, Arc<Ticket>>>,
     stop: CancellationToken,
@@ -64,9 +69,11 @@ impl Coordinator {
         let presence = Presence::start(&directory, driver, &limits, &leave);
         let inner = Arc::new(Inner {
             started: Instant::now(),
+            started_unix_s: unix_seconds(),
             sessions: Sessions::default(),
             lanes: Lanes::default(),
             meters: Meters::new(),
+            stories: Stories::default(),
             circuits: Circuits::new(&shards, presence.clone(), &limits),
             in_flight: Mutex::default(),
             shards,
@@ -220,6 +227,32 @@ impl Engine for Coordinator {
             .collect()
     }
 
+    fn standing(&self) -> Standing {
+        let inner = &self.0;
+        let lanes = inner.lanes.depths();
+        let shards = inner.shards.iter().map(|(tag, _)| ShardStanding {
+            tag,
+            circuit: inner.circuits.state(tag),
+            wrong: inner.circuits.unwell(tag),
+        });
+        Standing {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_unix_s: inner.started_unix_s,
+            in_flight: inner.in_flight() as u64,
+            in_flight_max: inner.limits.in_flight_max as u64,
+            lanes: lanes.lanes as u64,
+            waiting: lanes.waiting as u64,
+            deepest: lanes.deepest as u64,
+            sessions: inner.open_sessions() as u64,
+            shards: shards.collect(),
+            seconds: inner.meters.recent.seconds(),
+        }
+    }
+
+    fn stories(&self, txid: Txid) -> Vec<StoryTold> {
+        self.0.stories.of(txid)
+    }
+
     fn mint(&self, home: Option<ShardTag>) -> Result<Txid, Refusal> {
         let home = match home {
             Some(home) => home,
@@ -243,6 +276,7 @@ impl Engine for Coordinator {
         let answer = match self.0.admit(submission) {
             Ok(ticket) => {
                 let answer = ticket.wait(ack, patience).await;
+                ticket.told(&answer.outcome);
                 self.0.forget_if_ended(&ticket);
                 answer
             }

@@ -5,11 +5,14 @@
 //! Nothing here is remembered anywhere else.
 
 mod calls;
+mod happened;
 mod home;
 mod phases;
+mod traces;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -21,18 +24,20 @@ use gavel_protocol::message::{
 };
 use gavel_protocol::outcome::StatementResult;
 use gavel_protocol::{
-    Access, Batch, BatchId, Isolation, Principal, Refusal, RefusalCode, ShardTag,
+    Access, Batch, BatchId, Isolation, Principal, Refusal, RefusalCode, ShardTag, Txid,
 };
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use self::calls::Happened;
+use self::happened::{Happened, called};
 use self::home::AtHome;
 use self::phases::Phases;
+use self::traces::Traces;
 use crate::backoff;
 use crate::coordinator::Inner;
 use crate::engine::Answer;
 use crate::lanes::{Approach, Seat, Side};
+use crate::stories::Story;
 use crate::ticket::Ticket;
 use crate::verdict;
 
@@ -61,6 +66,8 @@ pub struct Driver {
     results: HashMap<ShardTag, Vec<Vec<StatementResult>>>,
     attempts: HashMap<Retry, u32>,
     phases: Phases,
+    traces: Traces,
+    story: Arc<Story>,
 }
 
 impl Driver {
@@ -85,6 +92,7 @@ impl Driver {
         for branch in &first.transaction.branches {
             identities.insert(branch.shard, inner.presence.identity(branch.shard)?);
         }
+        let story = inner.stories.begin(batch, home.tag, waits(&tickets));
         Ok(Self {
             batch,
             home,
@@ -106,6 +114,8 @@ impl Driver {
             results: HashMap::new(),
             attempts: HashMap::new(),
             phases: Phases::begin(),
+            traces: Traces::of(&tickets, batch),
+            story,
             inner,
             tickets,
         })
@@ -129,7 +139,7 @@ impl Driver {
             self.inner.meters.began(self.tickets.len(), approach);
             let (mut machine, mut effects) = Batch::start(self.spec(approach));
             if approach == Approach::Together {
-                under_way.push(self.head_start(false));
+                self.start_ahead(false, &mut under_way);
             }
             loop {
                 for effect in effects.drain(..) {
@@ -157,6 +167,7 @@ impl Driver {
     }
 
     fn note_decided(&mut self) {
+        self.story.decided();
         self.phases.decided(&self.inner.meters);
         if let Some(seat) = &self.seat {
             seat.decided();
@@ -164,6 +175,7 @@ impl Driver {
     }
 
     fn note_applied(&self) {
+        self.story.applied();
         self.phases.applied(&self.inner.meters);
         self.tickets.iter().for_each(|ticket| ticket.applied());
     }
@@ -249,18 +261,30 @@ impl Driver {
         let attempt = self.count_attempt(&effect);
         let pause = backoff::pause(attempt, &self.inner.limits);
         match effect {
-            Effect::WorkFirst => under_way.push(self.head_start(true)),
-            Effect::Prepare(shard) => under_way.push(self.prepare(shard)),
+            Effect::WorkFirst => self.start_ahead(true, under_way),
+            Effect::Prepare(shard) => {
+                under_way.push(self.call(called::PREPARE, shard, self.prepare(shard)));
+            }
             Effect::Decide { members, failed } => {
                 self.phases.deciding(&self.inner.meters);
                 self.decide_now(members, failed, under_way);
             }
-            Effect::AskRegister => under_way.push(self.ask_register(pause)),
-            Effect::Commit(shard) => under_way.push(self.finish(shard, FinishKind::Commit, pause)),
-            Effect::Rollback(shard) => {
-                under_way.push(self.finish(shard, FinishKind::Rollback, pause));
+            Effect::AskRegister => {
+                let asked = self.ask_register(pause);
+                under_way.push(self.call(called::ASK_REGISTER, self.home.tag, asked));
             }
-            Effect::RecordAborts(aborts) => under_way.push(self.record_aborts(aborts)),
+            Effect::Commit(shard) => {
+                let finished = self.finish(shard, FinishKind::Commit, pause);
+                under_way.push(self.call(called::FINISH, shard, finished));
+            }
+            Effect::Rollback(shard) => {
+                let finished = self.finish(shard, FinishKind::Rollback, pause);
+                under_way.push(self.call(called::FINISH, shard, finished));
+            }
+            Effect::RecordAborts(aborts) => {
+                let recorded = self.record_aborts(aborts);
+                under_way.push(self.call(called::RECORD_ABORTS, self.home.tag, recorded));
+            }
             Effect::Answer(member, verdict) => self.answer(member, verdict),
             Effect::Applied => self.note_applied(),
             Effect::RunAgain(groups) => reruns.extend(groups),
@@ -270,6 +294,17 @@ impl Driver {
             }
             Effect::Rest => {}
         }
+    }
+
+    /// A call to a shard is sent.
+    fn call(
+        &self,
+        name: &'static str,
+        shard: ShardTag,
+        work: BoxFuture<'static, Happened>,
+    ) -> BoxFuture<'static, Happened> {
+        self.story.sent(name, shard);
+        self.traces.call(name, shard, work)
     }
 
     fn failed(&self, side: Side) {
@@ -349,6 +384,8 @@ impl Driver {
 
     /// Keeps results, and makes an event of what the machine wants to know.
     fn keep_results(&mut self, happened: Happened) -> Option<Event> {
+        let (name, shard) = happened.call(self.home.tag);
+        self.story.answered(name, shard, happened.trouble());
         Some(match happened {
             Happened::Voted(shard, PrepareAnswer { vote, results }) => {
                 if has_left_out(&vote) {
@@ -382,6 +419,13 @@ impl Driver {
             Happened::Recorded(answer) => Event::Recorded(answer),
         })
     }
+}
+
+/// Who is in a batch that begins now, and how long each has waited.
+fn waits(tickets: &[Arc<Ticket>]) -> impl Iterator<Item = (Txid, Duration)> {
+    tickets
+        .iter()
+        .map(|ticket| (ticket.submission.txid, ticket.admitted.elapsed()))
 }
 
 /// Whether a branch had to do without somebody.

@@ -6,10 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::outcome::{StatementResult, Status};
+use gavel_protocol::standing::Standing;
 use gavel_protocol::{
     Ack, Gid, Isolation, Outcome, Principal, Refusal, ShardMap, ShardTag, Statement, Transaction,
     Txid,
 };
+
+pub use crate::stories::{CallTold, StoryTold};
 
 /// A declared transaction on its way in.
 #[derive(Debug, Clone)]
@@ -60,6 +63,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What is wrong with each shard, if anything is.
     fn shard_health(&self) -> Vec<(ShardTag, Option<String>)>;
+
+    /// How it stands, and what it did lately.
+    fn standing(&self) -> Standing;
+
+    /// What it did for a transaction, as far as it remembers; the first batch first.
+    fn stories(&self, txid: Txid) -> Vec<StoryTold>;
 
     /// Mints a txid whose home is `home`, or a shard of the engine's choice.
     fn mint(&self, home: Option<ShardTag>) -> Result<Txid, Refusal>;

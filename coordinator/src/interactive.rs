@@ -133,7 +133,9 @@ impl Sessions {
                 None => session.start_commit(inner, &mut work, ack),
             }
         };
-        ticket.wait(ack, patience).await
+        let answer = ticket.wait(ack, patience).await;
+        ticket.told(&answer.outcome);
+        answer
     }
 
     /// Rolls back. Nothing is recorded: the txid is still open.

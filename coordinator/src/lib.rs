@@ -22,8 +22,10 @@ mod interactive;
 mod lanes;
 pub mod metrics;
 mod presence;
+mod recent;
+mod stories;
 mod ticket;
 mod verdict;
 
 pub use coordinator::Coordinator;
-pub use engine::{Answer, Engine, InteractiveAnswer, Submission};
+pub use engine::{Answer, CallTold, Engine, InteractiveAnswer, StoryTold, Submission};

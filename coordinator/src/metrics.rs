@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::coordinator::Inner;
 use crate::lanes::Approach;
+use crate::recent::Recent;
 
 /// Everything that is measured here, for the documentation and for dashboards' tests.
 pub const METRICS: &[Metric] = &[
@@ -135,6 +136,8 @@ pub(crate) struct Meters {
     pub(crate) members: Histogram,
     /// Alarms.
     pub(crate) alarms: Counter,
+    /// The last minutes, for who looks.
+    pub(crate) recent: Recent,
 }
 
 impl Meters {
@@ -157,11 +160,13 @@ impl Meters {
             apply: phase("apply"),
             members: histogram!("gavel_batch_members"),
             alarms: counter!("gavel_alarms_total"),
+            recent: Recent::new(),
         }
     }
 
     /// A client is told this, and has waited since then.
     pub(crate) fn answered(&self, outcome: &Outcome, since: Instant) {
+        self.recent.told(outcome, since.elapsed());
         let (name, reason) = match outcome {
             Outcome::Committed { .. } => {
                 self.committed.increment(1);

@@ -1,9 +1,10 @@
 //! A transaction inside this coordinator: what it is, how far it has come, and who waits for it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gavel_protocol::{Ack, Outcome, Refusal, RefusalCode, RequestHash};
+use gavel_spans::{Kind, Span};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -33,6 +34,9 @@ pub struct Ticket {
     pub bytes: usize,
     /// When it was admitted.
     pub admitted: Instant,
+    /// Its span, if it is traced.
+    pub span: Option<Span>,
+    has_told: AtomicBool,
     progress: watch::Sender<Progress>,
     runs: AtomicU32,
 }
@@ -50,7 +54,13 @@ impl Ticket {
                 64 + statement.sql.len() + params.map(|param| 8 + param.len()).sum::<usize>()
             })
             .sum::<usize>();
+        let span = gavel_spans::current().map(|parent| {
+            Span::begin(&parent, "transaction", Kind::Server)
+                .with("gavel.txid", submission.txid.to_string())
+        });
         Self {
+            span,
+            has_told: AtomicBool::new(false),
             bytes,
             submission,
             request_hash,
@@ -124,6 +134,31 @@ impl Ticket {
     /// Nothing more will happen.
     pub fn end(&self, answer: Answer) {
         self.progress.send_replace(Progress::Ended(answer));
+    }
+
+    /// Whoever waited is told this: the end of its span.
+    pub fn told(&self, outcome: &Outcome) {
+        let Some(span) = self.span.clone() else {
+            return;
+        };
+        // Several may wait, and be told at different times.
+        if self.has_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (outcome, code) = match outcome {
+            Outcome::Committed { .. } => ("committed", ""),
+            Outcome::Aborted(reason) => ("aborted", reason.code.as_str()),
+            Outcome::Refused(refusal) => ("refused", refusal.code.as_str()),
+            Outcome::InDoubt { .. } => ("in_doubt", ""),
+        };
+        let mut span = span.with("gavel.outcome", outcome);
+        if !code.is_empty() {
+            span = span.with("gavel.code", code);
+        }
+        if outcome == "in_doubt" {
+            span.error = Some("the outcome is not known".to_owned());
+        }
+        span.end();
     }
 
     /// Whether nothing more will happen.

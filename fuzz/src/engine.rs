@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use gavel_coordinator::api::{self, Authenticator};
-use gavel_coordinator::{Answer, Engine, InteractiveAnswer, Submission};
+use gavel_coordinator::{Answer, Engine, InteractiveAnswer, StoryTold, Submission};
+use gavel_protocol::standing::Standing;
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::outcome::{Column, StatementResult, Status};
 use gavel_protocol::transaction::validate_statement;
@@ -123,6 +124,25 @@ impl Engine for Checking {
     fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
         let shards = self.shards().iter();
         shards.map(|(tag, _)| (tag, None)).collect()
+    }
+
+    fn stories(&self, _: Txid) -> Vec<StoryTold> {
+        Vec::new()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            version: String::new(),
+            started_unix_s: 0,
+            in_flight: 0,
+            in_flight_max: 0,
+            lanes: 0,
+            waiting: 0,
+            deepest: 0,
+            sessions: 0,
+            shards: Vec::new(),
+            seconds: Vec::new(),
+        }
     }
 
     async fn not_ready(&self) -> Option<String> {

@@ -176,7 +176,10 @@ impl Home<'_> {
         let limits = &self.shard.limits;
         let commit = |pipeline: &mut Pipeline<'_>| {
             work::pin(pipeline, limits);
-            pipeline.run("COMMIT", &[]).sync();
+            match gavel_spans::current() {
+                None => pipeline.run("COMMIT", &[]).sync(),
+                Some(_) => pipeline.run_once(&text::traced("COMMIT".to_owned())).sync(),
+            };
         };
         if self.decide.batch_safe {
             return session_goes_on(self.connection.run_last(commit).await?);

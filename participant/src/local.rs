@@ -83,7 +83,8 @@ impl LocalParticipant {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        tokio::spawn(work).await.ok()
+        let span = gavel_spans::current();
+        tokio::spawn(gavel_spans::within(span, work)).await.ok()
     }
 }
 

@@ -239,7 +239,7 @@ impl<'a> Branch<'a> {
 
     /// The vote itself. From the moment this is sent, only the tag says what happened (facts 1).
     async fn prepare_transaction(&mut self, executed: Executed) -> PrepareAnswer {
-        let prepare = format!("PREPARE TRANSACTION '{}'", self.prepare.gid);
+        let prepare = text::traced(format!("PREPARE TRANSACTION '{}'", self.prepare.gid));
         let limits = &self.shard.limits;
         let vote = |pipeline: &mut Pipeline<'_>| {
             work::pin(pipeline, limits);

@@ -32,6 +32,7 @@ pub mod outcome;
 pub mod recovery;
 pub mod shard_map;
 pub mod sql;
+pub mod standing;
 pub mod transaction;
 
 pub use batch::Batch;

@@ -16,4 +16,5 @@ pub(crate) mod outcome;
 pub(crate) mod retention;
 pub(crate) mod shard;
 pub(crate) mod submit;
+pub(crate) mod top;
 pub(crate) mod tx;

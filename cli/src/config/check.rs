@@ -6,7 +6,7 @@ use gavel_coordinator::api::Authenticator;
 use gavel_protocol::ShardMap;
 use gavel_tls::DatabaseUrl;
 
-use super::{Config, Problem, Secret, ShardConfig};
+use super::{Config, Problem, Secret, ShardConfig, TracingConfig};
 use crate::commands::check::with_causes;
 
 /// Everything that is wrong with a configuration whose types fit.
@@ -21,6 +21,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         let key = format!("limits.{}", error.field);
         found.push(problem(&key, "breaks a rule".to_owned(), error.rule));
     }
+    tracing(config, &mut found);
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
         found.push(problem(
             "log.level",
@@ -29,6 +30,40 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         ));
     }
     found
+}
+
+fn tracing(config: &Config, found: &mut Vec<Problem>) {
+    let TracingConfig { endpoint, roots } = &config.tracing;
+    if !(0.0..=1.0).contains(roots) {
+        let what = format!("{roots} is no share");
+        found.push(problem("tracing.roots", what, "use 0 to 1, such as 0.01"));
+    }
+    let Some(endpoint) = endpoint else {
+        return;
+    };
+    let key = "tracing.endpoint";
+    let address = endpoint.parse::<http::Uri>().ok();
+    let host = address.as_ref().and_then(|address| address.host());
+    let scheme = address.as_ref().and_then(|address| address.scheme_str());
+    match (scheme, host) {
+        (Some("https"), Some(_)) => {}
+        (Some("http"), Some(host)) if config.allow_insecure_network || is_loopback(host) => {}
+        (Some("http"), Some(_)) => found.push(problem(
+            key,
+            format!("`{endpoint}` would be sent to in the clear"),
+            "use https, a collector on this machine, or allow_insecure_network",
+        )),
+        _ => found.push(problem(
+            key,
+            format!("`{endpoint}` is no address of a collector"),
+            "use http://127.0.0.1:4317 or the like",
+        )),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn problem(key: &str, what: String, fix: &str) -> Problem {

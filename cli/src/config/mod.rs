@@ -65,6 +65,9 @@ pub struct Config {
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
+    /// Spans of transactions.
+    #[serde(default)]
+    pub tracing: TracingConfig,
     /// Who did what.
     #[serde(default)]
     pub audit: AuditConfig,
@@ -209,6 +212,16 @@ impl Default for LogConfig {
 pub struct AuditConfig {
     /// A file that is appended to, besides the log.
     pub file: Option<PathBuf>,
+}
+
+/// Spans of transactions, for distributed tracing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracingConfig {
+    /// The collector: OTLP over gRPC. Nothing is sent without it.
+    pub endpoint: Option<String>,
+    /// Share of the transactions that come without a trace which get one, from 0 to 1.
+    pub roots: f64,
 }
 
 /// How log lines look.

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::network::listen;
 use super::observe::{self, Health, Observed, Wellbeing};
 use super::stop::exit_with_stdin;
-use super::{directory, security, stop_signal};
+use super::{directory, security, stop_signal, trace};
 use crate::args::ServeArgs;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -25,6 +25,7 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
     }
     let tls = security::load(config, security::COORDINATOR, Role::Coordinator)?;
     let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
+    trace::install(config, "gavel-coordinator", None)?;
     let participants = directory::remotes(config, tls.as_ref(), |_| true)?;
     let directory = Directory::new(participants);
     serve(config, args, directory, observed, tls, output).await

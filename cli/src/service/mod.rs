@@ -15,6 +15,7 @@ mod participant;
 pub(crate) mod security;
 mod serve;
 mod stop;
+mod trace;
 
 use gavel_participant::start_check::Expected;
 

@@ -15,7 +15,7 @@ use super::network::{listen, participant_address};
 use super::observe::{self, Health, Wellbeing};
 use super::open::open;
 use super::stop::exit_with_stdin;
-use super::{directory, security, stop_signal};
+use super::{directory, security, stop_signal, trace};
 use crate::args::ParticipantArgs;
 use crate::commands::shard::named;
 use crate::config::Config;
@@ -35,6 +35,7 @@ pub(crate) async fn run(
     let address = participant_address(config, shard, args.listen)?;
     let tls = security::load(config, &security::participant(shard), Role::Participant)?;
     let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
+    trace::install(config, "gavel-participant", Some(shard))?;
     let peers = directory::remotes(config, tls.as_ref(), |other| other.tag != shard.tag)?;
     let mut stop = std::pin::pin!(stop_signal());
     let participant = tokio::select! {

@@ -12,6 +12,7 @@ use super::observe;
 use super::open::open;
 use super::security;
 use super::stop::exit_with_stdin;
+use super::trace;
 use crate::args::ServeArgs;
 use crate::config::Config;
 use crate::exit::Exit;
@@ -24,6 +25,7 @@ pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> an
     }
     let tls = security::load(config, security::COORDINATOR, Role::Coordinator)?;
     let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
+    trace::install(config, "gavel-serve", None)?;
     let late: Vec<Arc<LateParticipant>> = config
         .shard
         .iter()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use gavel_coordinator::{Engine, InteractiveAnswer, Submission};
 use gavel_protocol::outcome::Status;
+use gavel_protocol::standing::Standing;
 use gavel_protocol::{Ack, Gid, Isolation, Outcome, Principal, ShardMap, Txid};
 
 use super::{Answer, Execute, Executed, Failure, InDoubt, Submit, Transport};
@@ -27,7 +28,10 @@ impl Transport for Embedded {
             timeout: Some(submit.timeout),
             is_retry: submit.is_retry,
         };
-        Ok(self.0.submit(submission).await.into())
+        let span = gavel_spans::incoming(submit.traceparent.as_deref());
+        Ok(gavel_spans::within(span, self.0.submit(submission))
+            .await
+            .into())
     }
 
     async fn status(&self, txid: Txid) -> Result<Status, Failure> {
@@ -70,6 +74,10 @@ impl Transport for Embedded {
     async fn rollback(&self, txid: Txid) -> Result<(), Failure> {
         let rolled_back = self.0.rollback(txid, &Principal::local()).await;
         rolled_back.map_err(Failure::Refused)
+    }
+
+    async fn standing(&self) -> Result<Standing, Failure> {
+        Ok(self.0.standing())
     }
 
     async fn in_doubt(&self) -> Result<InDoubt, Failure> {

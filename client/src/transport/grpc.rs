@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gavel_protocol::outcome::{StatementResult, Status as RecordedStatus};
+use gavel_protocol::standing::Standing;
 use gavel_protocol::{
     Ack, Gid, Isolation, Outcome, Refusal, RefusalCode, ShardMap, ShardTag, Txid,
 };
@@ -108,6 +109,7 @@ fn submit_request(submit: &Submit, shards: &ShardMap) -> wire::SubmitRequest {
         ack: Some(wire::Ack::from(submit.ack).into()),
         timeout_ms: Some(timeout_ms.max(1)),
         is_retry: submit.is_retry,
+        traceparent: submit.traceparent.as_deref().map(str::to_owned),
     }
 }
 
@@ -284,6 +286,11 @@ impl Transport for Grpc {
         let response = answered(self.client().rollback(request).await)?;
         check_txid(txid, &response.txid)?;
         done(response.refused)
+    }
+
+    async fn standing(&self) -> Result<Standing, Failure> {
+        let asked = self.client().get_standing(wire::StandingRequest {}).await;
+        convert::standing_from_wire(answered(asked)?).map_err(malformed)
     }
 
     async fn in_doubt(&self) -> Result<InDoubt, Failure> {

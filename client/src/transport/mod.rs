@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::outcome::{StatementResult, Status};
+use gavel_protocol::standing::Standing;
 use gavel_protocol::{
     Ack, Gid, Isolation, Outcome, Refusal, ShardMap, ShardTag, Statement, Transaction, Txid,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Submit {
     pub(crate) timeout: Duration,
     /// An earlier answer was lost: the coordinator looks the txid up first.
     pub(crate) is_retry: bool,
+    /// The caller's span.
+    pub(crate) traceparent: Option<Arc<str>>,
 }
 
 /// The answer to a submit or a commit.
@@ -81,5 +84,6 @@ pub(crate) trait Transport: Send + Sync {
     async fn commit(&self, txid: Txid, ack: Ack) -> Result<Answer, Failure>;
     async fn rollback(&self, txid: Txid) -> Result<(), Failure>;
     async fn in_doubt(&self) -> Result<InDoubt, Failure>;
+    async fn standing(&self) -> Result<Standing, Failure>;
     async fn resolve(&self, gid: Gid, because: &str) -> Result<String, Failure>;
 }

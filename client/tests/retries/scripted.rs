@@ -414,4 +414,11 @@ impl Gavel for Service {
     ) -> Answered<wire::ResolveInDoubtResponse> {
         unexpected()
     }
+
+    async fn get_standing(
+        &self,
+        _: Request<wire::StandingRequest>,
+    ) -> Answered<wire::StandingResponse> {
+        unexpected()
+    }
 }

@@ -1,15 +1,19 @@
 //! What callers hear as JSON: one shape for transactions, one error object everywhere.
 
+use std::time::Duration;
+
 use axum::response::Response;
+use gavel_protocol::circuit::State;
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::outcome::{StatementResult, Status};
+use gavel_protocol::standing::{Second, ShardStanding, Standing};
 use gavel_protocol::{AbortReason, Outcome, ShardMap, ShardTag, Txid};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::error::{ApiError, respond};
 use super::rows;
-use crate::engine::Answer;
+use crate::engine::{Answer, CallTold, StoryTold};
 
 /// The answer to a submit or a commit.
 pub(super) fn transaction(answer: Answer, shards: &ShardMap) -> Response {
@@ -154,6 +158,77 @@ pub fn shard_health(shards: impl IntoIterator<Item = (String, Option<String>)>) 
     });
     let shards: Map<_, _> = each.collect();
     respond(status, json!({ "shards": shards }))
+}
+
+/// What a coordinator remembers of a transaction.
+pub(super) fn stories(txid: Txid, stories: &[StoryTold], shards: &ShardMap) -> Response {
+    let name = |tag| shards.name(tag).map(ToString::to_string);
+    let call = |call: &CallTold| {
+        json!({
+            "call": call.name,
+            "shard": name(call.shard),
+            "from_us": micros(call.from),
+            "to_us": call.to.map(micros),
+            "trouble": call.trouble,
+        })
+    };
+    let story = |story: &StoryTold| {
+        json!({
+            "batch": story.batch.to_string(),
+            "home": name(story.home),
+            "began_unix_us": story.began_unix_us,
+            "queued_us": micros(story.queued),
+            "members": story.members,
+            "now_us": micros(story.age),
+            "calls": story.calls.iter().map(call).collect::<Vec<_>>(),
+            "decided_us": story.decided.map(micros),
+            "applied_us": story.applied.map(micros),
+        })
+    };
+    let all: Vec<_> = stories.iter().map(story).collect();
+    respond(StatusCode::OK, json!({ "txid": txid, "stories": all }))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// How a coordinator stands.
+pub(super) fn standing(standing: Standing, shards: &ShardMap) -> Response {
+    let shard = |shard: &ShardStanding| {
+        let circuit = match shard.circuit {
+            State::Closed => "closed",
+            State::HalfOpen => "half_open",
+            State::Open => "open",
+        };
+        let name = shards.name(shard.tag).map(ToString::to_string);
+        json!({ "shard": name, "tag": shard.tag, "circuit": circuit, "wrong": shard.wrong })
+    };
+    let second = |second: &Second| {
+        json!({
+            "unix_s": second.unix_s,
+            "committed": second.committed,
+            "aborted": second.aborted,
+            "refused": second.refused,
+            "in_doubt": second.in_doubt,
+            "p50_us": second.p50_us,
+            "p99_us": second.p99_us,
+            "max_us": second.max_us,
+        })
+    };
+    let body = json!({
+        "version": standing.version,
+        "started_unix_s": standing.started_unix_s,
+        "in_flight": standing.in_flight,
+        "in_flight_max": standing.in_flight_max,
+        "lanes": standing.lanes,
+        "waiting": standing.waiting,
+        "deepest": standing.deepest,
+        "sessions": standing.sessions,
+        "shards": standing.shards.iter().map(shard).collect::<Vec<_>>(),
+        "seconds": standing.seconds.iter().map(second).collect::<Vec<_>>(),
+    });
+    respond(StatusCode::OK, body)
 }
 
 /// The shards of the deployment.

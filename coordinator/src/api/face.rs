@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::outcome::Status;
+use gavel_protocol::standing::Standing;
 use gavel_protocol::transaction::validate_statement;
 use gavel_protocol::{
     Access, Ack, Gid, Isolation, Limits, Outcome, Refusal, RefusalCode, ShardMap, ShardTag,
@@ -15,7 +16,7 @@ use gavel_tls::Peer;
 
 use super::auth::{Authenticator, Caller, Role};
 use super::error::ApiError;
-use crate::engine::{Answer, Engine, InteractiveAnswer, Submission};
+use crate::engine::{Answer, Engine, InteractiveAnswer, StoryTold, Submission};
 use crate::metrics;
 
 /// The longest reason that an operator can give.
@@ -295,6 +296,18 @@ impl Face {
         Ok(running.await.ok_or_else(ApiError::internal)??)
     }
 
+    /// What the coordinator remembers of a transaction. For operators: it names those of others.
+    pub(super) fn stories(&self, caller: &Caller, txid: Txid) -> Result<Vec<StoryTold>, ApiError> {
+        require_operator(caller, "story")?;
+        Ok(self.engine.stories(txid))
+    }
+
+    /// How the coordinator stands. For operators.
+    pub(super) fn standing(&self, caller: &Caller) -> Result<Standing, ApiError> {
+        require_operator(caller, "standing")?;
+        Ok(self.engine.standing())
+    }
+
     /// What is wrong with each shard, by its name.
     pub(super) fn named_shard_health(&self) -> Vec<(String, Option<String>)> {
         let health = self.shard_health().into_iter();
@@ -334,7 +347,8 @@ fn default_home(transaction: &Transaction) -> Option<ShardTag> {
 
 /// Runs work to its end even if whoever waits for it goes away. `None` if it panicked.
 async fn detached<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
-    tokio::spawn(work).await.ok()
+    let span = gavel_spans::current();
+    tokio::spawn(gavel_spans::within(span, work)).await.ok()
 }
 
 /// The answer of a face whose engine broke: nothing is known.

@@ -189,8 +189,16 @@ impl Gavel for Grpc {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let txid = request.txid.clone();
+        // The metadata's has been read where requests come in.
+        let span = match &request.traceparent {
+            None => gavel_spans::current(),
+            Some(traceparent) => gavel_spans::incoming(Some(traceparent)),
+        };
         let ended = match submission(&self.face, caller, request) {
-            Ok(submission) => Ok(Arc::clone(&self.face).submit(submission).await),
+            Ok(submission) => {
+                let submitted = Arc::clone(&self.face).submit(submission);
+                Ok(gavel_spans::within(span, submitted).await)
+            }
             Err(error) => Err(error),
         };
         let response = submitted(&self.face, txid, ended);
@@ -372,5 +380,16 @@ impl Gavel for Grpc {
         Ok(Response::new(wire::ResolveInDoubtResponse {
             answer: Some(answer),
         }))
+    }
+
+    async fn get_standing(
+        &self,
+        request: Request<wire::StandingRequest>,
+    ) -> Answered<wire::StandingResponse> {
+        let caller = caller(&request)?;
+        let standing = self.face.standing(&caller);
+        let standing = standing.map_err(|error| status(&error))?;
+        let response = convert::standing_to_wire(standing, self.face.shards());
+        Ok(Response::new(response))
     }
 }

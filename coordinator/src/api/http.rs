@@ -17,7 +17,7 @@ use super::body::{JsonBody, OptionalBody, TxidInPath};
 use super::error::{ApiError, respond};
 use super::face::{Face, Step};
 use super::request::{Begin, Commit, Execute, Mint, Resolve, Submit};
-use super::{grpc, health};
+use super::{console, grpc, health};
 use crate::engine::{Answer, InteractiveAnswer};
 
 type Shared = State<Arc<Face>>;
@@ -34,6 +34,8 @@ pub(super) fn router(face: Arc<Face>) -> Router {
         .route("/v1/sessions/{txid}", axum::routing::delete(rollback))
         .route("/v1/sessions/{txid}/statements", post(execute))
         .route("/v1/sessions/{txid}/commit", post(commit))
+        .route("/v1/standing", get(standing))
+        .route("/v1/transactions/{txid}/story", get(story))
         .route("/v1/in-doubt", get(in_doubt))
         .route("/v1/in-doubt/resolve", post(resolve))
         .route("/v1/shards", get(shards))
@@ -50,6 +52,9 @@ pub(super) fn router(face: Arc<Face>) -> Router {
             authenticate,
         ));
     Router::new()
+        .route("/console", get(console::enter))
+        .route("/console/", get(console::index))
+        .route("/console/{file}", get(console::part))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route_service("/grpc.health.v1.Health/{method}", health::service(&face))
@@ -67,7 +72,10 @@ async fn authenticate(State(face): Shared, mut request: Request, next: Next) -> 
     match face.authenticate(header.map(|value| value.as_bytes()), peer, from) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let traceparent = request.headers().get(gavel_spans::TRACEPARENT);
+            let traceparent = traceparent.and_then(|value| value.to_str().ok());
+            let span = gavel_spans::incoming(traceparent);
+            gavel_spans::within(span, next.run(request)).await
         }
         Err(error) => told(request.headers(), error),
     }
@@ -195,6 +203,16 @@ async fn resolve(State(face): Shared, caller: Caller, body: JsonBody<Resolve>) -
         StatusCode::OK,
         json!({ "gid": gid, "resolution": done }),
     ))
+}
+
+async fn story(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInPath) -> Answered {
+    let stories = face.stories(&caller, txid)?;
+    Ok(answer::stories(txid, &stories, face.shards()))
+}
+
+async fn standing(State(face): Shared, caller: Caller) -> Answered {
+    let standing = face.standing(&caller)?;
+    Ok(answer::standing(standing, face.shards()))
 }
 
 async fn shards(State(face): Shared, _caller: Caller) -> Response {

@@ -15,6 +15,7 @@ mod answer;
 mod auth;
 mod bind;
 mod body;
+mod console;
 mod error;
 mod face;
 mod grpc;

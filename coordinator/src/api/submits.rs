@@ -210,10 +210,11 @@ async fn submit(
         return Err(ApiError::too_large(max));
     }
     let txid = request.txid.clone();
-    let running = async {
+    let span = gavel_spans::incoming(request.traceparent.as_deref());
+    let running = gavel_spans::within(span, async {
         let submission = grpc::submission(face, caller, request)?;
         Ok(face.run(submission).await)
-    };
+    });
     match AssertUnwindSafe(running).catch_unwind().await {
         Ok(ended) => grpc::submitted(face, txid, ended),
         Err(_) => Ok(grpc::response(face, txid, nothing_known(), Vec::new())),

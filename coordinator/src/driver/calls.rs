@@ -16,21 +16,10 @@ use gavel_protocol::{Access, Gid, MembersDigest, ShardTag, Txid};
 use tokio::time::{sleep, timeout};
 
 use super::Driver;
+use super::happened::Happened;
 use super::home::AtHome;
 use crate::circuits::{is_decision, is_finish, is_vote};
 use crate::lanes::Seat;
-
-/// What an effect came to.
-pub(super) enum Happened {
-    Voted(ShardTag, PrepareAnswer),
-    HeadStarted(HeadStarted),
-    /// The same, of a home that works before the branches are asked.
-    WorkedFirst(HeadStarted),
-    Decided(DecideAnswer),
-    Register(RegisterAnswer),
-    Finished(ShardTag, Finished),
-    Recorded(RecordAnswer),
-}
 
 impl Driver {
     pub(super) fn prepare(&self, shard: ShardTag) -> BoxFuture<'static, Happened> {

@@ -8,7 +8,7 @@ use gavel_protocol::message::{FailedMember, HeadStarted};
 use gavel_protocol::outcome::StatementResult;
 
 use super::Driver;
-use super::calls::Happened;
+use super::happened::{Happened, called};
 use crate::lanes::{Approach, Side};
 
 /// What home has done of its work before it was asked to decide.
@@ -37,6 +37,16 @@ impl Driver {
             }
             Some(_) | None => Approach::BranchesFirst,
         }
+    }
+
+    /// Home begins its work before it is asked to decide.
+    pub(super) fn start_ahead(
+        &mut self,
+        first: bool,
+        under_way: &mut FuturesUnordered<BoxFuture<'static, Happened>>,
+    ) {
+        let started = self.head_start(first);
+        under_way.push(self.call(called::WORK_AHEAD, self.home.tag, started));
     }
 
     pub(super) fn note_head_start(&mut self, started: HeadStarted, is_first: bool) {
@@ -83,10 +93,12 @@ impl Driver {
                     seat.executed();
                 }
                 self.executed = members;
-                under_way.push(self.decide_in_session(results));
+                let decided = self.decide_in_session(results);
+                under_way.push(self.call(called::DECIDE, self.home.tag, decided));
             }
             AtHome::Done(_) | AtHome::Unclear | AtHome::Nothing => {
-                under_way.push(self.decide(&members, failed));
+                let decided = self.decide(&members, failed);
+                under_way.push(self.call(called::DECIDE, self.home.tag, decided));
                 self.executed = members;
             }
         }

@@ -169,6 +169,7 @@ fn message() -> impl Strategy<Value = wire::SubmitRequest> {
             ack,
             timeout_ms,
             is_retry,
+            traceparent: None,
         },
     )
 }

@@ -70,6 +70,13 @@ fn routes() -> Vec<(&'static str, String, Value, bool)> {
         ("GET", "/v1/shards".into(), Value::Null, false),
         ("GET", "/health/shards".into(), Value::Null, false),
         ("GET", "/v1/in-doubt".into(), Value::Null, true),
+        ("GET", "/v1/standing".into(), Value::Null, true),
+        (
+            "GET",
+            format!("/v1/transactions/{txid}/story"),
+            Value::Null,
+            true,
+        ),
         (
             "POST",
             "/v1/in-doubt/resolve".into(),
@@ -90,8 +97,14 @@ async fn ask(server: &Server, method: &str, path: &str, body: &Value, token: &st
     hear(request).await
 }
 
-/// What is open to everybody.
-const OPEN: [&str; 2] = ["/health/live", "/health/ready"];
+/// What is open to everybody: files that are the same for all, and health.
+const OPEN: [&str; 5] = [
+    "/console",
+    "/console/",
+    "/console/{file}",
+    "/health/live",
+    "/health/ready",
+];
 
 /// Whose methods have tests of their own; health is open to everybody.
 const GRPC: [&str; 2] = [

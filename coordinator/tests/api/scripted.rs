@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gavel_coordinator::api::{self, Authenticator};
-use gavel_coordinator::{Answer, Engine, InteractiveAnswer, Submission};
+use gavel_coordinator::{Answer, Engine, InteractiveAnswer, StoryTold, Submission};
+use gavel_protocol::circuit::State;
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::outcome::{StatementResult, Status};
+use gavel_protocol::standing::{Second, ShardStanding, Standing};
 use gavel_protocol::{
     Ack, Gid, Isolation, Limits, Outcome, Principal, Refusal, ShardMap, ShardTag, Statement, Txid,
 };
@@ -73,6 +75,39 @@ pub(crate) fn txid_at(home: ShardTag) -> Txid {
     Txid::mint(1_760_000_000_000, home, [7; 16])
 }
 
+/// One second, and a shard that does not answer.
+pub(crate) fn standing() -> Standing {
+    let shard = |tag, circuit, wrong: Option<&str>| ShardStanding {
+        tag,
+        circuit,
+        wrong: wrong.map(str::to_owned),
+    };
+    Standing {
+        version: "1.2.3".to_owned(),
+        started_unix_s: 1,
+        in_flight: 2,
+        in_flight_max: 3,
+        lanes: 4,
+        waiting: 5,
+        deepest: 6,
+        sessions: 7,
+        shards: vec![
+            shard(A, State::Closed, None),
+            shard(B, State::Open, Some("it does not answer")),
+        ],
+        seconds: vec![Second {
+            unix_s: 8,
+            committed: 9,
+            aborted: 10,
+            refused: 11,
+            in_doubt: 12,
+            p50_us: 13,
+            p99_us: 14,
+            max_us: 15,
+        }],
+    }
+}
+
 impl Scripted {
     fn ask(&self, asked: Asked) {
         self.asked.lock().push(asked);
@@ -102,6 +137,14 @@ impl Engine for Scripted {
         shards
             .map(|(tag, _)| (tag, self.script.not_ready.clone().filter(|_| tag == B)))
             .collect()
+    }
+
+    fn stories(&self, _txid: Txid) -> Vec<StoryTold> {
+        Vec::new()
+    }
+
+    fn standing(&self) -> Standing {
+        standing()
     }
 
     async fn not_ready(&self) -> Option<String> {

@@ -41,6 +41,16 @@ pub fn parse_bytea(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
+/// A statement that says in which span it runs, if it is traced, as
+/// [sqlcommenter](https://google.github.io/sqlcommenter/spec/) does: seen in the server's log and
+/// in `pg_stat_activity`.
+pub fn traced(statement: String) -> String {
+    match gavel_spans::current() {
+        None => statement,
+        Some(span) => format!("{statement} /*traceparent='{span}'*/"),
+    }
+}
+
 /// A scalar parameter.
 pub fn scalar(value: impl Display) -> Option<String> {
     Some(value.to_string())

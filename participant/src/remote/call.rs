@@ -9,7 +9,7 @@ use gavel_wire::addressed::Addressed;
 use gavel_wire::participant::participant_service_client::ParticipantServiceClient;
 use prost::Message;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::RemoteParticipant;
 use crate::api::Unavailable;
@@ -47,7 +47,7 @@ impl RemoteParticipant {
         &self,
         mut request: Q,
         deadline: Duration,
-        send: impl FnOnce(Client, Q) -> F,
+        send: impl FnOnce(Client, Request<Q>) -> F,
     ) -> Result<A, NoAnswer>
     where
         Q: Addressed + Message,
@@ -58,6 +58,7 @@ impl RemoteParticipant {
         self.check_size(request.encoded_len())?;
         // If we die or are cancelled here, the request may be on its way; the branch's driver
         // is gone then, and the participants resolve it.
+        let request = within_the_callers_span(request);
         let answer = tokio::time::timeout(deadline, send(self.client.clone(), request)).await;
         let answer = match answer {
             Ok(Ok(response)) => response.into_inner(),
@@ -123,6 +124,18 @@ impl RemoteParticipant {
             detail: no_answer.detail(),
         }
     }
+}
+
+/// A request that says in which span it is made, if it is traced.
+fn within_the_callers_span<Q>(request: Q) -> Request<Q> {
+    let mut request = Request::new(request);
+    let traceparent = gavel_spans::current().map(|span| span.to_string().parse());
+    if let Some(Ok(value)) = traceparent {
+        request
+            .metadata_mut()
+            .insert(gavel_spans::TRACEPARENT, value);
+    }
+    request
 }
 
 /// Whether the error arose while the connection was being made. tonic hands a request to a

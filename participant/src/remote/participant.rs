@@ -15,6 +15,7 @@ use gavel_protocol::{
 };
 use gavel_wire::convert::id_bytes;
 use gavel_wire::participant as wire;
+use tonic::Request;
 
 use super::RemoteParticipant;
 use super::call::NoAnswer;
@@ -24,7 +25,7 @@ use crate::api::{Attendance, Participant, Unavailable};
 /// A call of the generated client, as [`RemoteParticipant::call`] wants it.
 macro_rules! rpc {
     ($method:ident, $request:ident) => {
-        |mut client, request: wire::$request| async move { client.$method(request).await }
+        |mut client, request: Request<wire::$request>| async move { client.$method(request).await }
     };
 }
 

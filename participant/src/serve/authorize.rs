@@ -45,6 +45,18 @@ pub const METHODS: &[(&str, &[Role])] = &[
 /// Health is nobody's secret, but a certificate of the deployment is needed to get here at all.
 const HEALTH: &str = "grpc.health.v1.Health";
 
+/// The method that is called: names a span.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Called(pub(super) &'static str);
+
+impl Called {
+    fn at(path: &str) -> Option<Self> {
+        let (_, method) = path.rsplit_once('/')?;
+        let mut known = METHODS.iter().map(|(name, _)| *name);
+        known.find(|name| *name == method).map(Self)
+    }
+}
+
 fn may_call(role: Role, path: &str) -> bool {
     let Some((service, method)) = path.trim_start_matches('/').split_once('/') else {
         return false;
@@ -102,9 +114,14 @@ where
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match refusal(request.extensions().get(), request.uri().path()) {
-            None => Either::Left(self.0.call(request)),
+            None => {
+                if let Some(called) = Called::at(request.uri().path()) {
+                    request.extensions_mut().insert(called);
+                }
+                Either::Left(self.0.call(request))
+            }
             Some(status) => Either::Right(ready(Ok(status.into_http()))),
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use gavel_protocol::message::{BranchRow, DecisionRow, HeadStart};
-use gavel_protocol::{BatchId, Principal, Txid};
+use gavel_protocol::{BatchId, Principal, ShardTag, Txid};
+use gavel_spans::{Kind, Span};
 use gavel_wire::MalformedMessage;
 use gavel_wire::addressed::Addressed;
 use gavel_wire::convert;
@@ -14,6 +15,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::attend::AttendStream;
+use super::authorize::Called;
 use crate::api::{Participant, Unavailable};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -46,8 +48,9 @@ impl Served {
         F: Future<Output = Result<A, Status>> + Send + 'static,
         A: Send + 'static,
     {
-        let request = request.into_inner();
         let tag = self.participant.tag();
+        let span = span(&request, tag);
+        let request = request.into_inner();
         if !request.is_of(tag) {
             return Err(Status::failed_precondition(format!(
                 "this is the participant of shard {tag}, and the request is for another: \
@@ -55,9 +58,12 @@ impl Served {
             )));
         }
         let call = call(Arc::clone(&self.participant), request);
-        tokio::spawn(call.in_current_span())
-            .await
-            .map_err(|error| Status::internal(format!("the call did not end well: {error}")))?
+        let within = span.as_ref().map(|span| span.context);
+        let answer = tokio::spawn(gavel_spans::within(within, call.in_current_span())).await;
+        if let Some(span) = span {
+            span.end();
+        }
+        answer.map_err(|error| Status::internal(format!("the call did not end well: {error}")))?
     }
 
     /// [`Self::run`], with the shard's tag on the answer.
@@ -78,6 +84,15 @@ impl Served {
         }
         Ok(Response::new(answer))
     }
+}
+
+/// The span of a call, if its caller's is traced.
+fn span<Q>(request: &Request<Q>, tag: ShardTag) -> Option<Span> {
+    let traceparent = request.metadata().get(gavel_spans::TRACEPARENT);
+    let parent = gavel_spans::continued(traceparent?.to_str().ok())?;
+    let Called(method) = request.extensions().get()?;
+    let span = Span::begin(&parent, method, Kind::Server);
+    Some(span.with("gavel.shard.tag", i64::from(tag.0)))
 }
 
 // By value, because they are `map_err`'s arguments.

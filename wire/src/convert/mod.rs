@@ -15,6 +15,7 @@ mod record;
 mod register;
 mod session;
 mod shared;
+mod standing;
 
 use bytes::Bytes;
 use gavel_protocol::id::IdError;
@@ -31,6 +32,7 @@ pub use public::{
     txid_from_wire,
 };
 pub use register::LookUpAnswers;
+pub use standing::{standing_from_wire, standing_to_wire};
 
 /// A message that its sender should not have sent, or that was damaged on its way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
