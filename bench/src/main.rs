@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 mod audit;
+mod flood;
 mod load;
 mod machine;
 mod measure;
@@ -54,6 +55,9 @@ enum Command {
     Outage(OutageArgs),
     /// Many times what can be done arrives for a minute: what it costs, and when it is over
     Overload(OverloadArgs),
+    /// The crowd of `overload`, which starts it
+    #[command(hide = true)]
+    Flood(flood::Plan),
 }
 
 #[derive(Debug, Args)]
@@ -248,6 +252,7 @@ async fn main() -> anyhow::Result<()> {
         Some(Command::Steady(args)) => run_steady(&args).await,
         Some(Command::Outage(args)) => run_outage(&args).await,
         Some(Command::Overload(args)) => run_overload(&args).await,
+        Some(Command::Flood(plan)) => flood::run(&plan).await,
         None => compare(&cli.compare).await,
     }
 }

@@ -2,9 +2,10 @@
 //! memory, and how soon everything is as before.
 //!
 //! Before and after, clients in a closed loop send as much as can be done. In between, transfers
-//! arrive in an open loop at a multiple of that rate, each with a deadline and without retries:
-//! clients that do not care how much the others ask for. All in this process, on the machine that
-//! the servers run on; what it uses is missing there, so that the rate meanwhile is a lower bound.
+//! arrive at a multiple of that rate from a process of their own ([`crate::flood`]), each with a
+//! deadline and without retries: clients that do not care how much the others ask for. It runs on
+//! the machine that the servers run on; what it uses is missing there, so that the rate meanwhile
+//! is a lower bound.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gavel_client::{Gavel, Options};
-use tokio::sync::mpsc::unbounded_channel;
+use gavel_client::Gavel;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::audit::{audit, committed_of, until_nothing_is_prepared};
-use crate::load::open::arrive;
+use crate::flood;
 use crate::process::Processes;
 use crate::scenario::{Draw, Place, Scenario};
 use crate::variants::{Ended, Fleet, Layout, Search, Setting, Variant, run_through};
@@ -55,6 +55,8 @@ pub struct Plan {
 #[derive(Default)]
 struct Told {
     arrived: AtomicU64,
+    /// Did not even reach the coordinator.
+    lost: AtomicU64,
     committed: AtomicU64,
     refused: AtomicU64,
     /// What nobody could say the outcome of: the books know.
@@ -66,6 +68,7 @@ struct Look {
     since_begin: Duration,
     length: Duration,
     arrived: u64,
+    lost: u64,
     committed: u64,
     refused: u64,
     memory_mib: Vec<(String, f64)>,
@@ -95,11 +98,6 @@ pub async fn run(world: &World, plan: &Plan) -> anyhow::Result<()> {
         false,
     )
     .await?;
-    let impatient = Options::new()
-        .deadline(plan.deadline)
-        // Longer than there is time: nothing is tried twice.
-        .backoff(plan.deadline * 4, plan.deadline * 4);
-    let impatient = Gavel::connect_with([fleet.endpoint()], impatient).await?;
     let processes = world.processes(SHARDS, fleet.processes());
     let draw = Arc::new(Draw::new(Scenario::Uniform, Place::Spread, world.accounts)?);
     let crowd = |gavel: &Gavel| {
@@ -109,16 +107,26 @@ pub async fn run(world: &World, plan: &Plan) -> anyhow::Result<()> {
             told: Told::default(),
         })
     };
-    let crowds = [fleet.client(), fleet.client(), &impatient, fleet.client()].map(crowd);
+    let crowds = [(); 4].map(|()| crowd(fleet.client()));
     let [warm_up, before, overload, after] = &crowds;
 
     warm_up.in_a_loop(plan, WARM_UP, &processes).await?;
     let looks_before = before.in_a_loop(plan, plan.calm, &processes).await?;
     let usual = rate(&looks_before, |look| look.committed);
-    let flood = usual * plan.factor;
-    let (looks_meanwhile, mut left) = overload.arriving(flood, plan.overload, &processes).await?;
-    let looks_after = after.in_a_loop(plan, plan.calm, &processes).await?;
-    join_all(&mut left).await?;
+    let flood = flood::Plan {
+        endpoint: fleet.endpoint().to_owned(),
+        rate: usual * plan.factor,
+        seconds: plan.overload.as_secs_f64(),
+        deadline_ms: u64::try_from(plan.deadline.as_millis())?,
+        accounts: world.accounts,
+    };
+    // Whoever is still under way at its end is heard while the clients are back already.
+    let flooding = overload.arriving(&flood, &processes);
+    let and_then = async {
+        tokio::time::sleep(plan.overload).await;
+        after.in_a_loop(plan, plan.calm, &processes).await
+    };
+    let (looks_meanwhile, looks_after) = tokio::try_join!(flooding, and_then)?;
     until_nothing_is_prepared(world).await?;
     fleet.stop().await?;
 
@@ -166,34 +174,21 @@ impl Crowd {
         Ok(looks)
     }
 
-    /// Transfers that arrive whatever becomes of the others; and those that are under way at the
-    /// end.
+    /// Transfers that arrive from elsewhere, whatever becomes of them.
     async fn arriving(
-        self: &Arc<Self>,
-        rate: f64,
-        length: Duration,
+        &self,
+        flood: &flood::Plan,
         processes: &Processes,
-    ) -> anyhow::Result<(Vec<Look>, Clients)> {
-        let end = Instant::now() + length;
-        let (arrivals, mut arrived) = unbounded_channel();
-        let clock = std::thread::spawn(move || arrive(&arrivals, rate, end));
-        let crowd = self.clone();
-        let serving = tokio::spawn(async move {
-            let mut clients = Clients::new();
-            // Nobody arrives after the end, even if this process had no time for him before.
-            while arrived.recv().await.is_some() && Instant::now() < end {
-                let crowd = crowd.clone();
-                clients.spawn(async move { crowd.one(0).await });
-                while let Some(ended) = clients.try_join_next() {
-                    ended.context("a client panicked")??;
-                }
+    ) -> anyhow::Result<Vec<Look>> {
+        let mut reports = flood::start(flood)?;
+        let end = Instant::now() + Duration::from_secs_f64(flood.seconds);
+        let told = async {
+            while let Some(report) = reports.recv().await {
+                self.told.take_in(report);
             }
-            anyhow::Ok(clients)
-        });
-        let looks = self.told.watch(end, processes).await;
-        let left = serving.await.context("the clients panicked")??;
-        clock.join().ok().context("the clock panicked")?;
-        Ok((looks, left))
+        };
+        let (looks, ()) = tokio::join!(self.told.watch(end, processes), told);
+        Ok(looks)
     }
 
     async fn one(&self, number: usize) -> anyhow::Result<()> {
@@ -210,8 +205,18 @@ impl Crowd {
 }
 
 impl Told {
-    fn counts(&self) -> [u64; 3] {
-        [&self.arrived, &self.committed, &self.refused].map(|count| count.load(Ordering::Relaxed))
+    fn counts(&self) -> [u64; 4] {
+        let all = [&self.arrived, &self.lost, &self.committed, &self.refused];
+        all.map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn take_in(&self, mut report: flood::Report) {
+        self.arrived.fetch_add(report.arrived, Ordering::Relaxed);
+        self.lost.fetch_add(report.lost, Ordering::Relaxed);
+        self.committed
+            .fetch_add(report.committed, Ordering::Relaxed);
+        self.refused.fetch_add(report.refused, Ordering::Relaxed);
+        self.unknown().append(&mut report.unknown);
     }
 
     fn unknown(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
@@ -233,8 +238,9 @@ impl Told {
                 since_begin: now - begin,
                 length: now - last,
                 arrived: new[0] - counts[0],
-                committed: new[1] - counts[1],
-                refused: new[2] - counts[2],
+                lost: new[1] - counts[1],
+                committed: new[2] - counts[2],
+                refused: new[3] - counts[3],
                 memory_mib: memory
                     .filter_map(|(name, mib)| Some((name, mib?)))
                     .collect(),
@@ -282,13 +288,17 @@ fn print_back(after: &[Look], usual: f64) {
 }
 
 fn print(phases: &[(&str, &[Look])]) {
-    println!("| phase | arrived/s | committed/s | of before | refused/s |\n|---|---|---|---|---|");
+    println!(
+        "| phase | arrived/s | not even sent/s | committed/s | of before | refused/s |\n\
+         |---|---|---|---|---|---|"
+    );
     let usual = rate(phases[0].1, |look| look.committed);
     for (name, looks) in phases {
         let committed = rate(looks, |look| look.committed);
         println!(
-            "| {name} | {:.0} | {committed:.0} | {:.0} % | {:.0} |",
+            "| {name} | {:.0} | {:.0} | {committed:.0} | {:.0} % | {:.0} |",
             rate(looks, |look| look.arrived),
+            rate(looks, |look| look.lost),
             100.0 * committed / usual,
             rate(looks, |look| look.refused),
         );

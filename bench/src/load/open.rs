@@ -56,7 +56,7 @@ pub async fn run(
 
 /// Sends the intended start of one transfer after the other. The gaps of a Poisson process are
 /// exponentially distributed.
-pub fn arrive(arrivals: &UnboundedSender<Instant>, rate: f64, end: Instant) {
+fn arrive(arrivals: &UnboundedSender<Instant>, rate: f64, end: Instant) {
     let mut random = rand::rng();
     let mut next = Instant::now();
     loop {
