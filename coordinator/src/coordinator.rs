@@ -269,8 +269,7 @@ impl Engine for Coordinator {
     }
 
     async fn submit(&self, submission: Submission) -> Answer {
-        let limit = Duration::from_millis(self.0.limits.submit_timeout_ms);
-        let patience = submission.timeout.map_or(limit, |asked| asked.min(limit));
+        let patience = submission.patience(&self.0.limits);
         let (txid, ack) = (submission.txid, submission.ack);
         let since = Instant::now();
         let answer = match self.0.admit(submission) {

@@ -8,8 +8,8 @@ use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::outcome::{StatementResult, Status};
 use gavel_protocol::standing::Standing;
 use gavel_protocol::{
-    Ack, Gid, Isolation, Outcome, Principal, Refusal, ShardMap, ShardTag, Statement, Transaction,
-    Txid,
+    Ack, Gid, Isolation, Limits, Outcome, Principal, Refusal, ShardMap, ShardTag, Statement,
+    Transaction, Txid,
 };
 
 pub use crate::stories::{CallTold, StoryTold};
@@ -29,6 +29,14 @@ pub struct Submission {
     pub timeout: Option<Duration>,
     /// The client has sent this txid before: look it up before running it.
     pub is_retry: bool,
+}
+
+impl Submission {
+    /// How long its answer may take.
+    pub fn patience(&self, limits: &Limits) -> Duration {
+        let limit = Duration::from_millis(limits.submit_timeout_ms);
+        self.timeout.map_or(limit, |asked| asked.min(limit))
+    }
 }
 
 /// The answer to a submission or an interactive commit.

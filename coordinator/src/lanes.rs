@@ -1,9 +1,11 @@
 //! The lanes of this coordinator: which transactions may share batches, and when a batch goes.
 
 mod lately;
+mod pace;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use gavel_protocol::batch::Rerun;
 use gavel_protocol::{
@@ -13,6 +15,7 @@ use parking_lot::Mutex;
 
 use self::lately::Lately;
 pub use self::lately::{Approach, Side};
+use self::pace::Pace;
 use crate::clock;
 use crate::coordinator::{Inner, shards_of};
 use crate::driver::Driver;
@@ -52,6 +55,7 @@ pub struct Lanes(Mutex<HashMap<LaneKey, Track>>);
 struct Track {
     lane: Lane<Arc<Ticket>>,
     lately: Lately,
+    pace: Pace,
 }
 
 /// A batch's place in its lane.
@@ -62,6 +66,7 @@ pub struct Seat {
     turn: Turn,
     approach: Approach,
     expects_failures: bool,
+    began: Instant,
 }
 
 impl Seat {
@@ -132,6 +137,7 @@ impl Lanes {
         let track = lanes.entry(key.clone()).or_insert_with(|| Track {
             lane: Lane::new(limits.batch_members_max),
             lately: Lately::default(),
+            pace: Pace::default(),
         });
         let lane = &mut track.lane;
         if lane.depth() >= limits.lane_depth_max {
@@ -140,6 +146,16 @@ impl Lanes {
         }
         if lane.depth() >= limits.lane_depth_max {
             let message = format!("{} transactions wait for the same shards", lane.depth());
+            return Err(Refusal::new(RefusalCode::Overloaded, message));
+        }
+        let wait = track.pace.wait(lane.depth());
+        let patience = ticket.submission.patience(limits);
+        if let Some(wait) = wait.filter(|wait| *wait > patience) {
+            let message = format!(
+                "{} transactions wait for the same shards, for about {wait:.1?}: too long for this \
+                 one, which has {patience:.1?}",
+                lane.depth()
+            );
             return Err(Refusal::new(RefusalCode::Overloaded, message));
         }
         // R11: what may leave a setting behind shares no batch. A repeated txid may collide with
@@ -155,7 +171,7 @@ impl Lanes {
 
     /// Starts the next batch of a lane, or forgets the lane if it is idle.
     fn start_batches(inner: &Arc<Inner>, key: &LaneKey, lanes: &mut HashMap<LaneKey, Track>) {
-        let Some(Track { lane, lately }) = lanes.get_mut(key) else {
+        let Some(Track { lane, lately, .. }) = lanes.get_mut(key) else {
             return;
         };
         while let Some((turn, members)) = lane.poll_batch() {
@@ -179,6 +195,7 @@ impl Lanes {
                 turn,
                 approach: lately.next_approach(),
                 expects_failures: lately.branches_fail(),
+                began: Instant::now(),
             };
             inner.tasks.spawn(async move {
                 let reruns = drive(&seat, &members).await;
@@ -192,10 +209,15 @@ impl Lanes {
 
     fn rest(seat: &Seat, members: &[Arc<Ticket>], reruns: Vec<Rerun>) {
         let Seat {
-            inner, key, turn, ..
+            inner,
+            key,
+            turn,
+            began,
+            ..
         } = seat;
         let mut lanes = inner.lanes.0.lock();
-        if let Some(Track { lane, .. }) = lanes.get_mut(key) {
+        if let Some(Track { lane, pace, .. }) = lanes.get_mut(key) {
+            pace.done(members.len(), began.elapsed(), Instant::now());
             for rerun in reruns {
                 lane.on_run_again(again(inner, members, &rerun), rerun.alone);
             }
