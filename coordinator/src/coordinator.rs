@@ -190,7 +190,7 @@ fn join(first: &Arc<Ticket>, second: &Ticket) -> Result<Arc<Ticket>, Refusal> {
         let message = "this txid belongs to somebody else: mint a new one";
         return Err(Refusal::new(RefusalCode::NotYours, message));
     }
-    if first.request_hash != second.request_hash {
+    if first.request_hash() != second.request_hash() {
         let message = "this txid is under way with other content: mint a new one";
         return Err(Refusal::new(RefusalCode::TxidReused, message));
     }

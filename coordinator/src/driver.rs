@@ -184,7 +184,7 @@ impl Driver {
         let members = self
             .tickets
             .iter()
-            .map(|each| (each.submission.txid, each.request_hash))
+            .map(|each| (each.submission.txid, each.request_hash()))
             .collect();
         let (prepared, read_only) = self.branches();
         BatchSpec {

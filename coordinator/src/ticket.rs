@@ -1,5 +1,6 @@
 //! A transaction inside this coordinator: what it is, how far it has come, and who waits for it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,8 @@ enum Progress {
 pub struct Ticket {
     /// What was submitted.
     pub submission: Submission,
-    /// The hash of its content.
-    pub request_hash: RequestHash,
+    /// Made when it is needed: whoever is refused needs none.
+    request_hash: OnceLock<RequestHash>,
     /// How much of a message it takes, about: its statements and parameters.
     pub bytes: usize,
     /// When it was admitted.
@@ -44,7 +45,6 @@ pub struct Ticket {
 impl Ticket {
     /// A transaction that has just been admitted.
     pub fn new(submission: Submission) -> Self {
-        let request_hash = RequestHash::of(&submission.transaction);
         let (progress, _) = watch::channel(Progress::Waiting);
         let branches = &submission.transaction.branches;
         let statements = branches.iter().flat_map(|branch| branch.statements.iter());
@@ -63,11 +63,17 @@ impl Ticket {
             has_told: AtomicBool::new(false),
             bytes,
             submission,
-            request_hash,
+            request_hash: OnceLock::new(),
             admitted: Instant::now(),
             progress,
             runs: AtomicU32::new(0),
         }
+    }
+
+    /// The hash of its content.
+    pub fn request_hash(&self) -> RequestHash {
+        let hash = || RequestHash::of(&self.submission.transaction);
+        *self.request_hash.get_or_init(hash)
     }
 
     /// Takes the ticket into a batch, unless everybody who waited for it has given up.

@@ -285,7 +285,7 @@ impl Driver {
         };
         Member {
             txid: ticket.submission.txid,
-            request_hash: ticket.request_hash,
+            request_hash: ticket.request_hash(),
             statements,
         }
     }
