@@ -46,6 +46,14 @@ impl ApiError {
         )
     }
 
+    /// Nobody has to say who he is, and he uses a name that a stranger may have made.
+    pub(super) fn other_name() -> Self {
+        let message = "without principals this coordinator answers to localhost and to addresses \
+                       only: a web page could otherwise use it under a name of its own. \
+                       Configure a [[principal]]";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
     /// The principal's transactions may not do this.
     pub(super) fn not_permitted(message: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)

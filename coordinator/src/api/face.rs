@@ -78,6 +78,11 @@ impl Face {
         }
     }
 
+    /// Whether everybody who can connect is an operator.
+    pub(super) fn is_open(&self) -> bool {
+        !self.auth.has_principals()
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }

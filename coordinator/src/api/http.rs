@@ -1,5 +1,6 @@
 //! The routes: what is not here does not exist.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -8,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, extract::DefaultBodyLimit};
 use gavel_tls::Peer;
+use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
@@ -69,6 +71,9 @@ async fn authenticate(State(face): Shared, mut request: Request, next: Next) -> 
     let header = request.headers().get(header::AUTHORIZATION);
     let peer = request.extensions().get().unwrap_or(&Peer::Anonymous);
     let from = request.extensions().get().map(|ConnectInfo(from)| *from);
+    if face.is_open() && from.is_some_and(is_loopback) && !names_this_machine(&request) {
+        return told(request.headers(), ApiError::other_name());
+    }
     match face.authenticate(header.map(|value| value.as_bytes()), peer, from) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -79,6 +84,24 @@ async fn authenticate(State(face): Shared, mut request: Request, next: Next) -> 
         }
         Err(error) => told(request.headers(), error),
     }
+}
+
+fn is_loopback(from: SocketAddr) -> bool {
+    from.ip().to_canonical().is_loopback()
+}
+
+/// Whether a request is for this machine by a name that nobody else can give it. A web page that
+/// somebody has open here can have its own name lead here (DNS rebinding); then the browser says
+/// that name.
+fn names_this_machine(request: &Request) -> bool {
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let Some(authority) = request.uri().authority().cloned().or(host) else {
+        // Browsers say it always.
+        return true;
+    };
+    let name = authority.host().trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 /// An error in the caller's own language.

@@ -269,3 +269,31 @@ async fn only_registered_statements_run_where_there_is_a_list() {
         assert_ne!(heard.status, 403, "{body}");
     }
 }
+
+#[tokio::test]
+async fn a_web_page_with_a_name_that_leads_here_gets_nothing() {
+    let server = Server::start(Script::default()).await;
+    let port = server.address.port();
+    let ask = async |host: &str| {
+        let request = server.request("GET", "/v1/shards").header("host", host);
+        let heard = hear(request).await;
+        (heard.status, heard.code().to_owned())
+    };
+    for host in [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example:80",
+    ] {
+        assert_eq!(ask(host).await, (403, "forbidden".to_owned()), "{host}");
+    }
+    assert_eq!(server.asked(), []);
+    for host in ["localhost", "LOCALHOST", "127.0.0.1", "[::1]"] {
+        assert_eq!(ask(&format!("{host}:{port}")).await.0, 200, "{host}");
+    }
+    // Who has to say who he is may call it what he likes.
+    let server = guarded().await;
+    let request = server
+        .request("GET", "/v1/shards")
+        .header("host", "gavel.example");
+    assert_eq!(hear(request.bearer_auth(CLIENT)).await.status, 200);
+}
