@@ -20,7 +20,7 @@ use crate::engine::{Answer, Engine, InteractiveAnswer, StoryTold, Submission};
 use crate::metrics;
 
 /// The longest reason that an operator can give.
-const REASON_CHARS_MAX: usize = 500;
+pub(super) const REASON_CHARS_MAX: usize = 500;
 
 /// An engine behind authentication and checks.
 pub(super) struct Face {

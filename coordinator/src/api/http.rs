@@ -18,6 +18,7 @@ use super::auth::Caller;
 use super::body::{JsonBody, OptionalBody, TxidInPath};
 use super::error::{ApiError, respond};
 use super::face::{Face, Step};
+use super::openapi::openapi;
 use super::request::{Begin, Commit, Execute, Mint, Resolve, Submit};
 use super::{console, grpc, health};
 use crate::engine::{Answer, InteractiveAnswer};
@@ -57,6 +58,7 @@ pub(super) fn router(face: Arc<Face>) -> Router {
         .route("/console", get(console::enter))
         .route("/console/", get(console::index))
         .route("/console/{file}", get(console::part))
+        .route("/openapi.json", get(described))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route_service("/grpc.health.v1.Health/{method}", health::service(&face))
@@ -240,6 +242,10 @@ async fn standing(State(face): Shared, caller: Caller) -> Answered {
 
 async fn shards(State(face): Shared, _caller: Caller) -> Response {
     answer::shards(face.shards())
+}
+
+async fn described() -> Response {
+    respond(StatusCode::OK, openapi())
 }
 
 async fn live() -> Response {

@@ -21,6 +21,7 @@ mod face;
 mod grpc;
 mod health;
 mod http;
+mod openapi;
 mod permission;
 mod request;
 mod rows;
@@ -30,6 +31,7 @@ mod submits;
 pub use answer::shard_health;
 pub use auth::{AuthConfigError, Authenticator, Caller, Role, TokenSource};
 pub use bind::{BindError, check_bind};
+pub use openapi::openapi;
 pub use permission::{Permissions, Permitted};
 pub use serve::serve;
 

@@ -5,6 +5,7 @@ mod answers;
 mod bad_input;
 mod grpc;
 mod hostile;
+mod openapi;
 mod roles;
 mod scripted;
 mod submits;

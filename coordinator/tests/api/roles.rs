@@ -98,10 +98,11 @@ async fn ask(server: &Server, method: &str, path: &str, body: &Value, token: &st
 }
 
 /// What is open to everybody: files that are the same for all, and health.
-const OPEN: [&str; 5] = [
+const OPEN: [&str; 6] = [
     "/console",
     "/console/",
     "/console/{file}",
+    "/openapi.json",
     "/health/live",
     "/health/ready",
 ];
