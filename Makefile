@@ -34,7 +34,7 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-console test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage bench-overload chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
+.PHONY: help setup build deb demo test test-console test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage bench-overload chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -85,6 +85,12 @@ verify: ## Check format, lints, documentation, architecture and dependencies; wr
 fix: ## Format, and apply the lints' own corrections
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets $(feature_flag) --fix --allow-dirty --allow-staged
+
+deb: ## A package for Debian and its kin, in target/debian/; needs cargo-deb (cargo install cargo-deb)
+	@command -v cargo-deb >/dev/null || { echo "deb: there is no cargo-deb: cargo install cargo-deb" >&2; exit 1; }
+	$(CARGO) build --locked --release -p gavel-cli
+	target/release/gavel manual --out target/manual
+	$(CARGO) deb --locked --no-build -p gavel-cli
 
 bench: ## Measure side by side against hand-written two-phase commit; writes docs/benchmarks*
 	@scripts/setup.sh run

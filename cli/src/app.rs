@@ -39,6 +39,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Tx(_) | Command::InDoubt(_) | Command::Top { .. } => run_client(cli, output),
+        Command::Manual(args) => commands::manual::run(args, output),
         Command::Dev(args) => {
             logging::start(cli, None)?;
             block_on(commands::dev::run(args, output))

@@ -93,6 +93,9 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Write man pages and completions for shells into a folder
+    #[command(after_help = "Example:\n  gavel manual --out manual && man ./manual/gavel.1")]
+    Manual(ManualArgs),
     /// Sign certificates for every process and principal of the configuration
     #[command(after_help = "Examples:\n  gavel certs\n  \
         gavel certs --host gavel.example --postgres db1.example --days 90\n\n\
@@ -131,6 +134,14 @@ pub enum Command {
     /// Operate on a shard itself
     #[command(subcommand)]
     Shard(ShardCommand),
+}
+
+/// Where to write.
+#[derive(Debug, Args)]
+pub struct ManualArgs {
+    /// The folder
+    #[arg(long, default_value = "manual", value_name = "FOLDER")]
+    pub out: PathBuf,
 }
 
 /// What to sign.

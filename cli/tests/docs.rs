@@ -276,3 +276,26 @@ fn every_threat_has_its_tests() {
     }
     assert!(count > 10, "the table is not read");
 }
+
+#[test]
+fn the_configuration_for_kubernetes_is_one() {
+    let manifest = include_str!("../../ops/kubernetes/gavel.yaml");
+    let (_, rest) = manifest.split_once("gavel.toml: |\n").expect("it is there");
+    let (block, _) = rest.split_once("---\n").expect("it ends");
+    let lines = block
+        .lines()
+        .map(|line| line.strip_prefix("    ").unwrap_or(line));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let config: Config = toml::from_str(&text).expect("a configuration");
+    for shard in &config.shard {
+        let url = shard.participant.as_deref().expect("an address");
+        let service = url.trim_start_matches("https://").trim_end_matches(":7410");
+        assert!(
+            manifest.contains(&format!("  name: {service}\n")),
+            "{service}"
+        );
+        let file = shard.database_url_file.as_deref().expect("a file");
+        assert!(file.starts_with("secrets"), "{}", file.display());
+    }
+    assert!(config.tls.is_some());
+}

@@ -35,6 +35,7 @@ fn help_names_every_command_and_every_exit_code() {
         "check",
         "doctor",
         "top",
+        "manual",
         "audit",
         "dev",
         "demo",
@@ -67,6 +68,7 @@ fn every_command_has_help_with_an_example() {
         &["check"],
         &["doctor"],
         &["top"],
+        &["manual"],
         &["audit"],
         &["dev"],
         &["demo"],
@@ -208,4 +210,24 @@ fn many_who_make_certificates_at_once_make_one_authority() {
     }
     assert!(certs(&[]).wait().expect("it ends").success());
     assert_eq!(authority, certificate("ca.pem"), "the authority stays");
+}
+
+#[test]
+fn every_command_has_a_man_page_and_every_shell_its_completions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("manual");
+    let ended = gavel(&["manual", "--out", out.to_str().expect("UTF-8")]);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).expect(name);
+    assert!(read("gavel.1").contains("Exit codes"));
+    for page in ["gavel-coordinator.1", "gavel-tx-submit.1", "gavel-doctor.1"] {
+        assert!(read(page).contains("Example"), "{page}");
+    }
+    for file in ["gavel.bash", "_gavel", "gavel.fish"] {
+        assert!(read(file).contains("in-doubt"), "{file}");
+    }
+    // A folder that cannot be is told.
+    let ended = gavel(&["manual", "--out", "/dev/null/manual"]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(text(&ended.stderr).contains("/dev/null/manual"));
 }

@@ -11,6 +11,7 @@ pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod everybody;
 pub(crate) mod in_doubt;
+pub(crate) mod manual;
 pub(crate) mod migrate;
 pub(crate) mod outcome;
 pub(crate) mod retention;
