@@ -281,6 +281,15 @@ fn list(items: Value) -> Value {
     json!({ "type": "array", "items": items })
 }
 
+fn at_least_one(items: Value) -> Value {
+    json!({ "type": "array", "items": items, "minItems": 1 })
+}
+
+/// What may be left out may as well be null.
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
 fn schemas() -> Value {
     let mut schemas = sent();
     if let (Value::Object(all), Value::Object(more)) = (&mut schemas, told()) {
@@ -292,6 +301,7 @@ fn schemas() -> Value {
 /// What callers send.
 fn sent() -> Value {
     let text = json!({ "type": "string" });
+    let shard = json!({ "type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$" });
     let whole = json!({ "type": "integer", "minimum": 0 });
     let params = list(
         json!({ "description": "Sent in PostgreSQL's text format; objects and arrays as JSON" }),
@@ -299,38 +309,42 @@ fn sent() -> Value {
     let isolation = json!({ "enum": ["read_committed", "repeatable_read", "serializable"] });
     let ack = json!({ "enum": ["applied", "decided"] });
     json!({
-        "Txid": { "type": "string", "format": "uuid" },
+        "Txid": {
+            "type": "string",
+            "description": "A UUIDv7 whose last 16 bits are the tag of its home",
+            "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+        },
         "Guard": { "oneOf": [
             object(json!({ "rows_exactly": whole }), &[], true),
             object(json!({ "rows_at_least": whole }), &[], true),
         ]},
         "Statement": object(json!({
-            "sql": { "type": "string", "description": "One statement, $1, $2, … for parameters; no transaction control" },
+            "sql": { "type": "string", "minLength": 1, "description": "One statement, $1, $2, … for parameters; no transaction control" },
             "params": params,
-            "expect": reference("Guard"),
+            "expect": or_null(reference("Guard")),
         }), &["params", "expect"], true),
         "Branch": object(json!({
-            "shard": text,
+            "shard": shard,
             "read_only": { "type": "boolean" },
-            "statements": list(reference("Statement")),
+            "statements": at_least_one(reference("Statement")),
         }), &["read_only"], true),
         "Submit": object(json!({
-            "txid": reference("Txid"),
-            "ack": ack,
-            "timeout_ms": { "type": "integer", "minimum": 1 },
-            "isolation": isolation,
+            "txid": or_null(reference("Txid")),
+            "ack": or_null(ack.clone()),
+            "timeout_ms": { "type": ["integer", "null"], "minimum": 1 },
+            "isolation": or_null(isolation.clone()),
             "retry": { "type": "boolean" },
-            "branches": list(reference("Branch")),
+            "branches": at_least_one(reference("Branch")),
         }), &["txid", "ack", "timeout_ms", "isolation", "retry"], true),
-        "Mint": object(json!({ "home": text }), &["home"], true),
+        "Mint": object(json!({ "home": or_null(shard.clone()) }), &["home"], true),
         "Begin": object(json!({
-            "txid": reference("Txid"), "home": text, "isolation": isolation,
+            "txid": or_null(reference("Txid")), "home": or_null(shard.clone()), "isolation": or_null(isolation),
         }), &["txid", "home", "isolation"], true),
         "Execute": object(json!({
-            "sequence": whole, "shard": text, "sql": text, "params": params,
-            "expect": reference("Guard"),
+            "sequence": whole, "shard": shard, "sql": { "type": "string", "minLength": 1 }, "params": params,
+            "expect": or_null(reference("Guard")),
         }), &["params", "expect"], true),
-        "Commit": object(json!({ "ack": ack }), &["ack"], true),
+        "Commit": object(json!({ "ack": or_null(ack) }), &["ack"], true),
         "Resolve": object(json!({
             "gid": text,
             "because": { "type": "string", "minLength": 1, "maxLength": REASON_CHARS_MAX },
