@@ -6,6 +6,8 @@ import { InDoubt } from "./in-doubt.js";
 import { Transaction } from "./transaction.js";
 
 const EVERY_MS = 1000;
+/** What is in doubt is asked of every shard's database, so not as often. */
+const IN_DOUBT_EVERY = 3;
 
 const pages = {
   overview: new Overview(),
@@ -50,10 +52,17 @@ function tell(trouble) {
 }
 
 let wasRefused = true;
+let turn = 0;
 
 async function tick() {
+  if (document.hidden) {
+    setTimeout(tick, EVERY_MS);
+    return;
+  }
   try {
-    const [standing, inDoubt] = await Promise.all([ask("/v1/standing"), ask("/v1/in-doubt")]);
+    const standing = await ask("/v1/standing");
+    const inDoubt = turn % IN_DOUBT_EVERY === 0 ? await ask("/v1/in-doubt") : null;
+    turn += 1;
     tell(null);
     if (wasRefused) {
       wasRefused = false;
@@ -61,7 +70,7 @@ async function tick() {
     }
     element("who").textContent = `${location.host}, version ${standing.version}`;
     pages.overview.update(standing);
-    pages["in-doubt"].update(inDoubt);
+    if (inDoubt) pages["in-doubt"].update(inDoubt);
   } catch (error) {
     if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
       const hadToken = sessionStorage.getItem("token") !== null;
