@@ -55,8 +55,12 @@ impl Pace {
         }
     }
 
-    /// How long it takes until the last one of so many that wait is done, if that is known.
+    /// How long it takes until the last one of so many that wait is done, if that is known. Where
+    /// nobody waits, whoever comes is in the next batch: that is as soon as it gets.
     pub(super) fn wait(&self, waiting: usize) -> Option<Duration> {
+        if waiting == 0 {
+            return None;
+        }
         let per_second = self.per_second.filter(|rate| *rate > 0.0)?;
         let queued = Duration::try_from_secs_f64(waiting as f64 / per_second).ok()?;
         // As long again as a batch takes: batches differ, and the answer has to travel.
@@ -87,7 +91,7 @@ mod tests {
         let wait = pace.wait(1_000).expect("it is known");
         let expected = Duration::from_millis(200 + 40);
         assert!(wait.abs_diff(expected) < 5 * MS, "{wait:?}");
-        assert_eq!(pace.wait(0), Some(40 * MS));
+        assert_eq!(pace.wait(0), None, "nobody is in the way");
     }
 
     #[test]
