@@ -9,6 +9,7 @@
 mod certificates;
 mod database;
 mod finding;
+mod judge;
 mod services;
 mod shard;
 
