@@ -1,9 +1,7 @@
 //! From the command line to an exit code.
 
-use std::future::Future;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use gavel_coordinator::api::{AuthConfigError, BindError};
 
@@ -11,7 +9,7 @@ use crate::args::{Cli, Command, InDoubtCommand, RetentionCommand, ShardCommand, 
 use crate::config::{self, Config, ConfigError};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::{commands, logging, service};
+use crate::{commands, logging, runtime, service};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -42,15 +40,15 @@ fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
         Command::Manual(args) => commands::manual::run(args, output),
         Command::Dev(args) => {
             logging::start(cli, None)?;
-            block_on(commands::dev::run(args, output))
+            runtime::run(commands::dev::run(args, output))
         }
         Command::Chaos(args) => {
             logging::start_quiet(cli)?;
-            block_on(commands::chaos::run(args, output))
+            runtime::run(commands::chaos::run(args, output))
         }
         Command::Demo(args) => {
             logging::start_quiet(cli)?;
-            block_on(commands::demo::run(args, output))
+            runtime::run(commands::demo::run(args, output))
         }
         _ => {
             let config = config::load(&cli.config)?;
@@ -60,7 +58,12 @@ fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
                 }
                 _ => logging::start(cli, Some(&config.log))?,
             }
-            block_on(run_configured(cli, config, output))
+            match &cli.command {
+                Command::Serve(_) | Command::Coordinator(_) | Command::Participant(_) => {
+                    runtime::serve(config.threads, run_configured(cli, config, output))
+                }
+                _ => runtime::run(run_configured(cli, config, output)),
+            }
         }
     }
 }
@@ -122,7 +125,7 @@ fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
     }
     logging::start(cli, Some(&log))?;
     let config = config.as_ref();
-    block_on(async {
+    runtime::run(async {
         match &cli.command {
             Command::Tx(TxCommand::Id { home, client }) => {
                 commands::tx::id(config, client, home.as_ref(), output).await
@@ -149,15 +152,5 @@ fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
             }) => commands::in_doubt::resolve(config, client, (gid, because), output).await,
             _ => unreachable!("run() sends only these here"),
         }
-    })
-}
-
-fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(async {
-        let ended = work.await;
-        // Blocks, and needs the runtime.
-        let _flushed = tokio::task::spawn_blocking(gavel_spans::flush).await;
-        ended
     })
 }

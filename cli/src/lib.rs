@@ -7,6 +7,7 @@ pub mod config;
 pub mod exit;
 mod logging;
 mod output;
+mod runtime;
 mod service;
 
 pub use app::main;

@@ -13,6 +13,7 @@ deployment = "bank"
 migrate_on_start = true
 allow_insecure_network = false
 shutdown_grace_ms = 1
+threads = 1
 
 [[shard]]
 name = "alpha"

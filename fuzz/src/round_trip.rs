@@ -45,7 +45,7 @@ pub fn participant(bytes: &[u8]) {
     there_and_back::<RecordAnswer, wire::RecordAbortsResponse>(bytes);
     there_and_back::<(Txid, Option<Principal>), wire::StatusRequest>(bytes);
     there_and_back::<StatusAnswer, wire::StatusResponse>(bytes);
-    there_and_back::<(SessionOpen, bool), wire::SessionOpenRequest>(bytes);
+    there_and_back::<SessionOpen, wire::SessionOpenRequest>(bytes);
     there_and_back::<SessionExecute, wire::SessionExecuteRequest>(bytes);
     there_and_back::<SessionStep, wire::SessionStepResponse>(bytes);
     there_and_back::<Executed, wire::SessionExecuteResponse>(bytes);

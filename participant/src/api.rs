@@ -78,9 +78,9 @@ pub trait Participant: Send + Sync + 'static {
     /// What is recorded of a txid whose home this shard is. `asker` is `None` for an operator.
     async fn status(&self, txid: Txid, asker: Option<Principal>) -> StatusAnswer;
 
-    /// Opens an interactive branch. With `is_home`, no branch row is written: home's rows come
-    /// with [`Participant::session_enter_decision`].
-    async fn session_open(&self, open: SessionOpen, is_home: bool) -> SessionStep;
+    /// Opens an interactive branch. At home no branch row is written: home's rows come with
+    /// [`Participant::session_enter_decision`].
+    async fn session_open(&self, open: SessionOpen) -> SessionStep;
 
     /// Runs a statement in an interactive branch.
     async fn session_execute(&self, execute: SessionExecute) -> Executed;

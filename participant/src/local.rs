@@ -248,14 +248,14 @@ impl Participant for LocalParticipant {
         status::status(&self.0.pool, txid, asker.as_ref()).await
     }
 
-    async fn session_open(&self, open: SessionOpen, is_home: bool) -> SessionStep {
+    async fn session_open(&self, open: SessionOpen) -> SessionStep {
         let inner = self.0.clone();
         let work = async move {
             let gid = open.gid.clone();
             if let Err(refusal) = inner.drivers.begin(gid.clone(), open.driver) {
                 return SessionStep::Lost(refusal);
             }
-            let step = inner.sessions.open(&inner.shard, open, is_home).await;
+            let step = inner.sessions.open(&inner.shard, open).await;
             if step != SessionStep::Done {
                 inner.drivers.forget(&gid);
             }
@@ -268,7 +268,24 @@ impl Participant for LocalParticipant {
 
     async fn session_execute(&self, execute: SessionExecute) -> Executed {
         let inner = self.0.clone();
-        let work = async move { inner.sessions.execute(&inner.shard, execute).await };
+        let work = async move {
+            let open = execute.open.clone();
+            let Some(open) = open.filter(|_| !inner.sessions.is_open(execute.batch)) else {
+                return inner.sessions.execute(&inner.shard, execute).await;
+            };
+            let gid = open.gid.clone();
+            if let Err(refusal) = inner.drivers.begin(gid.clone(), open.driver) {
+                return Executed::Lost(refusal);
+            }
+            let opening = inner
+                .sessions
+                .open_and_execute(&inner.shard, open, execute.statement);
+            let executed = opening.await;
+            if !matches!(executed, Executed::Done(_)) {
+                inner.drivers.forget(&gid);
+            }
+            executed
+        };
         self.to_its_end(work)
             .await
             .unwrap_or_else(|| Executed::Lost(failed()))

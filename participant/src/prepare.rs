@@ -17,7 +17,7 @@ use gavel_protocol::message::{
     Member, MemberFailure, MemberReport, NoVote, Prepare, PrepareAnswer, Vote,
 };
 use gavel_protocol::outcome::StatementResult;
-use gavel_protocol::{Access, MembersDigest, Refusal, RefusalCode};
+use gavel_protocol::{Access, Gid, MembersDigest, Refusal, RefusalCode};
 
 use crate::crash_point;
 use crate::failure::{self, Place};
@@ -30,7 +30,7 @@ use crate::work::chunks::{self, Tried};
 /// Statements before the members' work in a branch's first segment: BEGIN and the branch row.
 const PREAMBLE: usize = 2;
 
-pub(crate) const OPEN_BRANCH: &str = "SELECT gavel.open_branch($1, $2, $3, $4, $5), \
+const OPEN_BRANCH: &str = "SELECT gavel.open_branch($1, $2, $3, $4, $5), \
      pg_current_xact_id()::text";
 
 /// Prepares the branch, or says why not. Never leaves a transaction open.
@@ -384,28 +384,31 @@ pub(crate) async fn clean_up(connection: &mut Connection, batch_safe: bool) {
 
 fn begin(pipeline: &mut Pipeline<'_>, shard: &Shard, prepare: &Prepare) {
     let isolation = prepare.isolation.as_sql();
-    let gid = &prepare.gid;
     match prepare.access {
         Access::ReadWrite => {
             pipeline.run(
                 &format!("BEGIN ISOLATION LEVEL {isolation} READ WRITE"),
                 &[],
             );
-            let params = [
-                text::scalar(gid.batch),
-                text::scalar(gid),
-                text::scalar(gid.home),
-                text::scalar(gid.home_incarnation),
-                text::scalar(shard.identity.incarnation),
-            ];
-            // R1: the branch row comes first.
-            pipeline.run(OPEN_BRANCH, &params);
+            open_branch(pipeline, shard, &prepare.gid);
         }
         Access::ReadOnly => {
             pipeline.run(&format!("BEGIN ISOLATION LEVEL {isolation} READ ONLY"), &[]);
             pipeline.run("SELECT NULL, '0'", &[]);
         }
     }
+}
+
+/// R1: the branch row comes first.
+pub(crate) fn open_branch(pipeline: &mut Pipeline<'_>, shard: &Shard, gid: &Gid) {
+    let params = [
+        text::scalar(gid.batch),
+        text::scalar(gid),
+        text::scalar(gid.home),
+        text::scalar(gid.home_incarnation),
+        text::scalar(shard.identity.incarnation),
+    ];
+    pipeline.run(OPEN_BRANCH, &params);
 }
 
 fn xid(segment: &Segment) -> u64 {

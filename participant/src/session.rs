@@ -8,6 +8,7 @@
 //!
 //! A head start is a session of the same kind: see [`head_start`].
 
+mod branch;
 mod head_start;
 
 use std::collections::HashMap;
@@ -16,23 +17,18 @@ use std::time::{Duration, Instant};
 
 use gavel_protocol::branch::DriverSeen;
 use gavel_protocol::message::{
-    Decide, Decided, Executed, Member, MemberFailure, Prepare, SessionExecute, SessionOpen,
-    SessionStep, Vote,
+    Decide, Decided, Executed, MemberFailure, Prepare, SessionExecute, SessionOpen, SessionStep,
+    Vote,
 };
-use gavel_protocol::sql::{self, StatementKind};
-use gavel_protocol::{Access, BatchId, Gid, Limits, Refusal, RefusalCode, RequestHash, Txid};
+use gavel_protocol::{Access, BatchId, Gid, Limits, Refusal, RefusalCode, Statement};
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
 
+use self::branch::{Session, placeholder};
 use crate::attendance::Drivers;
-use crate::crash_point;
 use crate::decide::{self, Home};
 use crate::failure::{self, Place};
-use crate::pg::pool::Lease;
-use crate::pg::{Lost, ServerError, text};
-use crate::prepare::{self, OPEN_BRANCH};
-use crate::shard::{Shard, SlotPermit};
-use crate::work;
+use crate::prepare;
+use crate::shard::Shard;
 
 /// The interactive branches that are open on this shard.
 #[derive(Default)]
@@ -46,41 +42,68 @@ struct Entry {
     session: tokio::sync::Mutex<Option<Session>>,
 }
 
-struct Session {
-    open: SessionOpen,
-    connection: Lease,
-    slot: Option<SlotPermit>,
-    sequence: u64,
-    last: Option<Executed>,
-    batch_safe: bool,
-    decide: Option<Decide>,
-    _head_start: Option<OwnedSemaphorePermit>,
-}
-
 impl Sessions {
-    /// Opens a branch: BEGIN, and the branch row unless this is home (R1).
-    pub async fn open(&self, shard: &Shard, open: SessionOpen, is_home: bool) -> SessionStep {
-        if let Err(refusal) = shard.check_branch(&open.gid, open.incarnation) {
-            return SessionStep::Failed(MemberFailure::Refused(refusal));
+    /// Opens a branch that no statement opens: a home that only decides.
+    pub async fn open(&self, shard: &Shard, open: SessionOpen) -> SessionStep {
+        match self.open_and_run(shard, open, None).await {
+            Ok(_) => SessionStep::Done,
+            Err(NotOpened::Taken(refusal)) => SessionStep::Lost(refusal),
+            Err(NotOpened::Failed(failure)) => SessionStep::Failed(failure),
         }
+    }
+
+    /// Opens a branch with its first statement.
+    pub async fn open_and_execute(
+        &self,
+        shard: &Shard,
+        open: SessionOpen,
+        statement: Statement,
+    ) -> Executed {
+        match self.open_and_run(shard, open, Some(statement)).await {
+            Ok(executed) => executed.unwrap_or_else(|| Executed::Lost(lost())),
+            Err(NotOpened::Taken(refusal)) => Executed::Lost(refusal),
+            Err(NotOpened::Failed(failure)) => Executed::Failed(failure),
+        }
+    }
+
+    async fn open_and_run(
+        &self,
+        shard: &Shard,
+        open: SessionOpen,
+        first: Option<Statement>,
+    ) -> Result<Option<Executed>, NotOpened> {
+        let refused = |refusal| NotOpened::Failed(MemberFailure::Refused(refusal));
+        shard
+            .check_branch(&open.gid, open.incarnation)
+            .map_err(refused)?;
         let batch = open.gid.batch;
         let entry = Arc::new(Entry::new(open.gid.clone(), false));
         let mut session = entry.session.lock().await;
         if !self.enter(&entry) {
             let message = "this batch has a session here already";
-            let refusal = Refusal::new(RefusalCode::OutOfSequence, message);
-            return SessionStep::Lost(refusal);
+            return Err(NotOpened::Taken(Refusal::new(
+                RefusalCode::OutOfSequence,
+                message,
+            )));
         }
-        match Session::begin(shard, open, is_home).await {
-            Ok(opened) => {
+        match Session::begin(shard, open, first).await {
+            Ok((opened, executed)) => {
                 *session = Some(opened);
-                SessionStep::Done
+                if !matches!(executed, None | Some(Executed::Done(_))) {
+                    self.end(&entry, &mut session).await;
+                }
+                Ok(executed)
             }
             Err(failure) => {
                 self.0.lock().remove(&batch);
-                SessionStep::Failed(failure)
+                Err(NotOpened::Failed(failure))
             }
         }
+    }
+
+    /// Whether the batch has a session here.
+    pub fn is_open(&self, batch: BatchId) -> bool {
+        self.0.lock().contains_key(&batch)
     }
 
     /// Runs one statement.
@@ -104,7 +127,7 @@ impl Sessions {
             );
             return Executed::Lost(Refusal::new(RefusalCode::OutOfSequence, message));
         }
-        let executed = open.execute(shard, execute).await;
+        let executed = open.execute(shard, execute.statement).await;
         *entry.last_used.lock() = Instant::now();
         if !matches!(executed, Executed::Done(_)) {
             self.end(&entry, &mut session).await;
@@ -292,114 +315,11 @@ impl Entry {
     }
 }
 
-impl Session {
-    async fn begin(shard: &Shard, open: SessionOpen, is_home: bool) -> Result<Self, MemberFailure> {
-        let slot = match is_home {
-            true => None,
-            false => Some(
-                shard
-                    .slots
-                    .acquire(open.gid.home)
-                    .map_err(MemberFailure::Refused)?,
-            ),
-        };
-        let connection = shard.interactive.get().await.map_err(|error| {
-            let message = format!("shard {}: no connection: {error}", shard.tag());
-            MemberFailure::Refused(Refusal::new(RefusalCode::Overloaded, message))
-        })?;
-        let mut session = Self {
-            open,
-            connection,
-            slot,
-            sequence: 0,
-            last: None,
-            batch_safe: true,
-            decide: None,
-            _head_start: None,
-        };
-        session.send_begin(shard, is_home).await?;
-        crash_point!("participant.session.opened");
-        Ok(session)
-    }
-
-    async fn send_begin(&mut self, shard: &Shard, is_home: bool) -> Result<(), MemberFailure> {
-        let isolation = self.open.isolation.as_sql();
-        let gid = &self.open.gid;
-        let params = [
-            text::scalar(gid.batch),
-            text::scalar(gid),
-            text::scalar(gid.home),
-            text::scalar(gid.home_incarnation),
-            text::scalar(shard.identity.incarnation),
-        ];
-        let sent = self.connection.run(|pipeline| {
-            pipeline.run(
-                &format!("BEGIN ISOLATION LEVEL {isolation} READ WRITE"),
-                &[],
-            );
-            if !is_home {
-                pipeline.run(OPEN_BRANCH, &params);
-            }
-            pipeline.sync();
-        });
-        let place = Place {
-            shard: shard.tag(),
-            statement: None,
-        };
-        match sent
-            .await
-            .map(|segments| segments.into_iter().next().and_then(|s| s.error))
-        {
-            Ok(None) => Ok(()),
-            Ok(Some(error)) => {
-                self.connection.discard();
-                Err(failure::classify(&error, place))
-            }
-            Err(gone) => Err(MemberFailure::Refused(lost_connection(&gone))),
-        }
-    }
-
-    async fn execute(&mut self, shard: &Shard, execute: SessionExecute) -> Executed {
-        let statement = execute.statement;
-        self.batch_safe &= sql::classify(&statement.sql) == Ok(StatementKind::BatchSafe);
-        let members = [Member {
-            statements: Arc::from([statement]),
-            ..placeholder()
-        }];
-        let sent = self.connection.run(|pipeline| {
-            work::add(pipeline, &members[0].statements, &shard.limits);
-            pipeline.sync();
-        });
-        let segment = match sent.await.map(|segments| segments.into_iter().next()) {
-            Ok(Some(segment)) => segment,
-            Ok(None) => return Executed::Lost(lost()),
-            Err(gone) => return Executed::Lost(lost_connection(&gone)),
-        };
-        if segment
-            .error
-            .as_ref()
-            .is_some_and(ServerError::ends_session)
-        {
-            return Executed::Lost(lost());
-        }
-        let judged = work::judge_all(shard.tag(), 0, &members, segment);
-        let executed = match judged {
-            Ok(results) => Executed::Done(results.into_iter().flatten().next().unwrap_or_default()),
-            Err(culprit) => Executed::Failed(culprit.failure),
-        };
-        self.sequence += 1;
-        self.last = Some(executed.clone());
-        executed
-    }
-}
-
-/// An interactive batch has one member, whose identity matters only at home.
-fn placeholder() -> Member {
-    Member {
-        txid: Txid::mint(0, gavel_protocol::ShardTag(0), [0; 16]),
-        request_hash: RequestHash::ANY,
-        statements: Arc::from([]),
-    }
+/// Why a branch is not open.
+enum NotOpened {
+    /// Its batch has a session here.
+    Taken(Refusal),
+    Failed(MemberFailure),
 }
 
 fn no(refusal: Refusal) -> Vote {
@@ -412,9 +332,4 @@ fn lost() -> Refusal {
         RefusalCode::SessionLost,
         "no such session on this shard: begin a new transaction",
     )
-}
-
-fn lost_connection(gone: &Lost) -> Refusal {
-    let message = format!("the session's connection was lost: {}", gone.0);
-    Refusal::new(RefusalCode::SessionLost, message)
 }

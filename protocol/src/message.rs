@@ -391,6 +391,14 @@ pub struct SessionOpen {
     pub isolation: Isolation,
 }
 
+impl SessionOpen {
+    /// Whether this is home's own branch: it has no branch row, since the decision's rows come
+    /// with its commit.
+    pub fn is_home(&self) -> bool {
+        self.gid.shard == self.gid.home
+    }
+}
+
 /// Run one statement in an interactive branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionExecute {
@@ -401,6 +409,8 @@ pub struct SessionExecute {
     pub sequence: u64,
     /// What to run.
     pub statement: Statement,
+    /// With the first statement on a shard: opens the branch in the same exchange.
+    pub open: Option<SessionOpen>,
 }
 
 /// What a statement of an interactive branch came to.

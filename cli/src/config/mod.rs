@@ -12,6 +12,7 @@ mod secret;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use gavel_coordinator::api::{Permissions, Permitted, TokenSource};
@@ -39,6 +40,8 @@ pub struct Config {
     /// How long a stopping service waits for what is in flight, in milliseconds.
     #[serde(default = "shutdown_grace_default")]
     pub shutdown_grace_ms: u64,
+    /// How many threads a service computes on; half of the machine's cores without it.
+    pub threads: Option<NonZeroUsize>,
     /// The shards.
     #[serde(default)]
     pub shard: Vec<ShardConfig>,

@@ -150,9 +150,9 @@ impl Participant for LateParticipant {
         }
     }
 
-    async fn session_open(&self, open: SessionOpen, is_home: bool) -> SessionStep {
+    async fn session_open(&self, open: SessionOpen) -> SessionStep {
         match self.opened() {
-            Ok(participant) => participant.session_open(open, is_home).await,
+            Ok(participant) => participant.session_open(open).await,
             Err(down) => SessionStep::Failed(MemberFailure::Refused(refusal(&down))),
         }
     }

@@ -1,7 +1,6 @@
 //! The life of one interactive transaction: its branches on the shards, its end.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -129,39 +128,40 @@ impl Session {
         let Some(participant) = inner.directory.shard(shard).cloned() else {
             return self.fail(inner, work, unavailable(shard)).await;
         };
-        if let Entry::Vacant(entry) = work.branches.entry(shard) {
-            // Noted first: a branch whose opening was not answered must be rolled back too.
-            entry.insert(Vec::new());
-            if let Err(failure) = self.open(inner, &participant, shard).await {
-                return self.fail(inner, work, failure).await;
-            }
-        }
+        let open = match work.branches.contains_key(&shard) {
+            true => None,
+            false => match self.opening(inner, shard) {
+                Ok(open) => Some(open),
+                Err(why) => return self.fail(inner, work, MemberFailure::Refused(why)).await,
+            },
+        };
+        // Noted first: a branch whose opening is not answered must be rolled back too.
         let statements = work.branches.entry(shard).or_default();
         let sequence = statements.len() as u64;
         statements.push(statement.clone());
+        let call = open.is_some().then(|| inner.circuits.call(shard));
         let execute = SessionExecute {
             batch: self.batch,
             sequence,
             statement,
+            open,
         };
-        match participant.session_execute(execute).await {
+        let executed = participant.session_execute(execute).await;
+        if let Some(call) = call {
+            call.ended(!matches!(executed, Executed::Lost(_)));
+        }
+        match executed {
             Executed::Done(result) => InteractiveAnswer::Done(result),
             Executed::Failed(failure) => self.fail(inner, work, failure).await,
             Executed::Lost(why) => self.fail(inner, work, MemberFailure::Refused(why)).await,
         }
     }
 
-    async fn open(
-        &self,
-        inner: &Inner,
-        participant: &Arc<dyn Participant>,
-        shard: ShardTag,
-    ) -> Result<(), MemberFailure> {
+    /// The message that opens a branch, unless its shard is not to be asked now.
+    fn opening(&self, inner: &Inner, shard: ShardTag) -> Result<SessionOpen, Refusal> {
         let home = self.home.clone();
-        let identity = inner
-            .presence
-            .identity(shard)
-            .map_err(MemberFailure::Refused)?;
+        let identity = inner.presence.identity(shard)?;
+        inner.circuits.admit([shard].into_iter())?;
         let gid = Gid {
             deployment: home.deployment,
             home: home.tag,
@@ -169,18 +169,24 @@ impl Session {
             batch: self.batch,
             shard,
         };
-        let open = SessionOpen {
+        Ok(SessionOpen {
             gid,
             incarnation: identity.incarnation,
             driver: inner.driver,
             isolation: self.isolation,
-        };
-        inner
-            .circuits
-            .admit([shard].into_iter())
-            .map_err(MemberFailure::Refused)?;
+        })
+    }
+
+    /// Opens a branch without a statement, at a home that only decides.
+    async fn open(
+        &self,
+        inner: &Inner,
+        participant: &Arc<dyn Participant>,
+        shard: ShardTag,
+    ) -> Result<(), MemberFailure> {
+        let open = self.opening(inner, shard).map_err(MemberFailure::Refused)?;
         let call = inner.circuits.call(shard);
-        let step = participant.session_open(open, shard == home.tag).await;
+        let step = participant.session_open(open).await;
         call.ended(!matches!(step, SessionStep::Lost(_)));
         match step {
             SessionStep::Done => Ok(()),

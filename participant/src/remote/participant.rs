@@ -199,12 +199,12 @@ impl Participant for RemoteParticipant {
         })
     }
 
-    async fn session_open(&self, open: SessionOpen, is_home: bool) -> SessionStep {
+    async fn session_open(&self, open: SessionOpen) -> SessionStep {
         let batch = open.gid.batch;
         let deadline = self.deadlines.service;
         let step = self
             .call(
-                (open, is_home).into(),
+                open.into(),
                 deadline,
                 rpc!(session_open, SessionOpenRequest),
             )

@@ -281,10 +281,10 @@ impl ParticipantService for Served {
         request: Request<wire::SessionOpenRequest>,
     ) -> Answer<wire::SessionStepResponse> {
         self.answer(request, |participant, request| async move {
-            let (open, is_home): (gavel_protocol::message::SessionOpen, bool) =
+            let open: gavel_protocol::message::SessionOpen =
                 request.try_into().map_err(malformed)?;
             let batch = convert::id_bytes(open.gid.batch);
-            let step = participant.session_open(open, is_home).await;
+            let step = participant.session_open(open).await;
             Ok(wire::SessionStepResponse {
                 batch,
                 ..step.into()

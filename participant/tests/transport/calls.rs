@@ -92,12 +92,8 @@ async fn session_calls_make_the_round_trip() {
     let remote = server.client(SHARD, &limits);
     let batch = values::batch(1);
 
-    for is_home in [true, false] {
-        let step = remote
-            .session_open(values::session_open(SHARD), is_home)
-            .await;
-        assert_eq!(step, SessionStep::Done);
-    }
+    let step = remote.session_open(values::session_open(SHARD)).await;
+    assert_eq!(step, SessionStep::Done);
     let executed = remote.session_execute(values::session_execute()).await;
     let result = values::results().remove(0).remove(0);
     assert_eq!(executed, Executed::Done(result));
@@ -109,8 +105,7 @@ async fn session_calls_make_the_round_trip() {
     assert_eq!(step, SessionStep::Lost(values::refusal()));
 
     let asked = [
-        format!("{:?}", (values::session_open(SHARD), true)),
-        format!("{:?}", (values::session_open(SHARD), false)),
+        format!("{:?}", values::session_open(SHARD)),
         format!("{:?}", values::session_execute()),
         format!("{batch:?}"),
         format!("{:?}", values::decide()),

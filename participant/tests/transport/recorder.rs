@@ -180,8 +180,8 @@ impl Participant for Recorder {
         values::status()
     }
 
-    async fn session_open(&self, open: SessionOpen, is_home: bool) -> SessionStep {
-        self.note(format!("{:?}", (open, is_home)));
+    async fn session_open(&self, open: SessionOpen) -> SessionStep {
+        self.note(format!("{open:?}"));
         SessionStep::Done
     }
 

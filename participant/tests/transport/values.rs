@@ -224,5 +224,6 @@ pub fn session_execute() -> SessionExecute {
         batch: batch(1),
         sequence: 0,
         statement: statement(),
+        open: Some(session_open(ShardTag(1))),
     }
 }

@@ -76,7 +76,7 @@ forward! {
     look_up_branches(batches: Vec<BatchId>) -> Result<Vec<BranchRow>, Unavailable>;
     record_aborts(record: RecordAborts) -> RecordAnswer;
     status(txid: Txid, asker: Option<Principal>) -> StatusAnswer;
-    session_open(open: SessionOpen, is_home: bool) -> SessionStep;
+    session_open(open: SessionOpen) -> SessionStep;
     session_execute(execute: SessionExecute) -> Executed;
     session_prepare(batch: BatchId) -> Vote;
     session_enter_decision(decide: Decide) -> SessionStep;

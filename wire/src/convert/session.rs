@@ -10,30 +10,27 @@ use super::{
 };
 use crate::{api, participant as wire};
 
-impl From<(SessionOpen, bool)> for wire::SessionOpenRequest {
-    fn from((open, is_home): (SessionOpen, bool)) -> Self {
+impl From<SessionOpen> for wire::SessionOpenRequest {
+    fn from(open: SessionOpen) -> Self {
         Self {
             shard: None,
             gid: open.gid.to_string(),
             incarnation: Some(open.incarnation.0),
             driver: driver_bytes(open.driver),
             isolation: api::Isolation::from(open.isolation).into(),
-            is_home: Some(is_home),
         }
     }
 }
 
-impl TryFrom<wire::SessionOpenRequest> for (SessionOpen, bool) {
+impl TryFrom<wire::SessionOpenRequest> for SessionOpen {
     type Error = MalformedMessage;
     fn try_from(request: wire::SessionOpenRequest) -> Checked<Self> {
-        let open = SessionOpen {
+        Ok(Self {
             gid: gid(&request.gid, "SessionOpenRequest.gid")?,
             incarnation: incarnation(request.incarnation, "SessionOpenRequest.incarnation")?,
             driver: driver_id(&request.driver, "SessionOpenRequest.driver")?,
             isolation: isolation(request.isolation, "SessionOpenRequest.isolation")?,
-        };
-        let is_home = required(request.is_home, "SessionOpenRequest.is_home")?;
-        Ok((open, is_home))
+        })
     }
 }
 
@@ -46,6 +43,7 @@ impl From<SessionExecute> for wire::SessionExecuteRequest {
             sql: execute.statement.sql.to_string(),
             params: values_to_wire(execute.statement.params),
             guard: execute.statement.guard.map(Into::into),
+            open: execute.open.map(Into::into),
         }
     }
 }
@@ -61,6 +59,7 @@ impl TryFrom<wire::SessionExecuteRequest> for SessionExecute {
                 params: values_from_wire(request.params),
                 guard: request.guard.map(TryInto::try_into).transpose()?,
             },
+            open: request.open.map(TryInto::try_into).transpose()?,
         })
     }
 }

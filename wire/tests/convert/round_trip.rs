@@ -56,8 +56,7 @@ round_trips! {
     status_question: (values::txid(), option::of(values::principal()))
         => (Txid, Option<Principal>) as wire::StatusRequest;
     status_answer: values::status_answer() => StatusAnswer as wire::StatusResponse;
-    session_open: (values::session_open(), any::<bool>())
-        => (SessionOpen, bool) as wire::SessionOpenRequest;
+    session_open: values::session_open() => SessionOpen as wire::SessionOpenRequest;
     session_execute: values::session_execute() => SessionExecute as wire::SessionExecuteRequest;
     session_step: values::session_step() => SessionStep as wire::SessionStepResponse;
     executed: values::executed() => Executed as wire::SessionExecuteResponse;

@@ -371,10 +371,14 @@ pub fn session_open() -> impl Strategy<Value = SessionOpen> {
 }
 
 pub fn session_execute() -> impl Strategy<Value = SessionExecute> {
-    (batch(), any::<u64>(), statement()).prop_map(|(batch, sequence, statement)| SessionExecute {
-        batch,
-        sequence,
-        statement,
+    let open = proptest::option::of(session_open());
+    (batch(), any::<u64>(), statement(), open).prop_map(|(batch, sequence, statement, open)| {
+        SessionExecute {
+            batch,
+            sequence,
+            statement,
+            open,
+        }
     })
 }
 
