@@ -245,7 +245,9 @@ impl Common {
     }
 }
 
-#[tokio::main]
+/// One thread for every variant's clients: servers and services need the rest of a small machine, and
+/// what is handed from thread to thread costs a wake-up.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
