@@ -6,9 +6,11 @@ use clap::Parser as _;
 use gavel_coordinator::api::{AuthConfigError, BindError};
 
 use crate::args::{Cli, Command, InDoubtCommand, RetentionCommand, ShardCommand, TxCommand};
+use crate::commands::in_doubt::Resolving;
 use crate::config::{self, Config, ConfigError};
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::service::Source;
 use crate::{commands, logging, runtime, service};
 
 /// Runs the command line of this process.
@@ -70,17 +72,12 @@ fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
 
 async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Result<Exit> {
     match &cli.command {
-        Command::Serve(args) => {
-            follow_the_log_level(cli, &config);
-            service::serve(&config, args, output).await
-        }
+        Command::Serve(args) => service::serve(&config, Source::of(cli)?, args, output).await,
         Command::Coordinator(args) => {
-            follow_the_log_level(cli, &config);
-            service::coordinator(&config, args, output).await
+            service::coordinator(&config, Source::of(cli)?, args, output).await
         }
         Command::Participant(args) => {
-            follow_the_log_level(cli, &config);
-            service::participant(&config, args, output).await
+            service::participant(&config, Source::of(cli)?, args, output).await
         }
         Command::Audit => commands::audit::run(&config, output).await,
         Command::Damage(args) => commands::damage::run(&config, args, output).await,
@@ -94,18 +91,15 @@ async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Re
         Command::Check => commands::check::run(&config, output).await,
         Command::Doctor { client } => commands::doctor::run(&config, client, output).await,
         Command::Migrate(args) => commands::migrate::run(&config, args, output).await,
+        Command::Shard(ShardCommand::Remove {
+            shard,
+            because,
+            dry_run,
+        }) => commands::removal::run(&config, shard, because, *dry_run, output).await,
         Command::Shard(ShardCommand::NewIncarnation {
             shard, admin_url, ..
         }) => commands::shard::new_incarnation(&config, shard, admin_url.as_deref(), output).await,
         _ => unreachable!("run() handles the commands without configuration"),
-    }
-}
-
-/// What the command line says stays.
-fn follow_the_log_level(cli: &Cli, config: &Config) {
-    if cli.log_level.is_none() {
-        let level = config.log.level.clone();
-        tokio::spawn(logging::follow(cli.config.clone(), level));
     }
 }
 
@@ -148,8 +142,16 @@ fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
             Command::InDoubt(InDoubtCommand::Resolve {
                 gid,
                 because,
+                dry_run,
                 client,
-            }) => commands::in_doubt::resolve(config, client, (gid, because), output).await,
+            }) => {
+                let resolving = Resolving {
+                    gid,
+                    because,
+                    dry_run: *dry_run,
+                };
+                commands::in_doubt::resolve(config, client, resolving, output).await
+            }
             _ => unreachable!("run() sends only these here"),
         }
     })

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod shard;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use gavel_chaos::nemesis::{self, Nemesis};
 use gavel_protocol::{Gid, ShardName, Txid};
 
+pub use self::shard::ShardCommand;
 use crate::config::LogFormat;
 
 const EXIT_CODES: &str = "\
@@ -463,6 +466,9 @@ pub enum InDoubtCommand {
         /// Why, for the coordinator's audit log
         #[arg(long, value_name = "TEXT")]
         because: String,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
         /// How to reach a coordinator
         #[command(flatten)]
         client: ClientArgs,
@@ -479,30 +485,4 @@ pub enum RetentionCommand {
     /// Show how far retention has gone on every shard
     #[command(after_help = "Example:\n  gavel retention show")]
     Show,
-}
-
-/// About a shard itself.
-#[derive(Debug, Subcommand)]
-pub enum ShardCommand {
-    /// After a restore from backup, a clone or a move: begin a new life of the shard
-    #[command(after_help = "Example:\n  \
-        gavel shard new-incarnation --shard alpha --i-restored-or-moved-this-database\n\n\
-        Transactions of before can never be executed again. After a failover to a standby that\n\
-        lost nothing it is wrong: the incarnation stays.")]
-    NewIncarnation {
-        /// The shard
-        #[arg(long, value_name = "NAME")]
-        shard: ShardName,
-        /// Confirms that you know what this does
-        #[arg(long, required = true)]
-        i_restored_or_moved_this_database: bool,
-        /// Address for a role that may migrate [default: admin_url of the configuration]
-        #[arg(
-            long,
-            env = "GAVEL_ADMIN_URL",
-            hide_env_values = true,
-            value_name = "URL"
-        )]
-        admin_url: Option<String>,
-    },
 }

@@ -3,9 +3,8 @@
 use std::fs::File;
 use std::io::IsTerminal as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
@@ -14,10 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 use crate::args::Cli;
-use crate::config::{self, Config, LogConfig, LogFormat};
-
-/// How often a service looks whether its configuration has changed.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+use crate::config::{Config, LogConfig, LogFormat};
 
 /// Changes the level of the logs.
 static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -94,30 +90,8 @@ fn filter(level: &str) -> anyhow::Result<EnvFilter> {
     })
 }
 
-/// Takes over `log.level` whenever the configuration at `path` changes, for as long as the process
-/// lives. `level` is what counts now.
-pub(crate) async fn follow(path: PathBuf, mut level: String) {
-    let mut read = modified(&path);
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now = modified(&path);
-        if now == read {
-            continue;
-        }
-        read = now;
-        match config::load(&path) {
-            Ok(config) if config.log.level != level => {
-                level = config.log.level;
-                set(&level);
-            }
-            Ok(_) => {}
-            // It may be half written; what is wrong with it is told to who starts a process.
-            Err(error) => tracing::warn!(%error, "the changed configuration cannot be read"),
-        }
-    }
-}
-
-fn set(level: &str) {
+/// Logs at this level from now on.
+pub(crate) fn set(level: &str) {
     let set = filter(level).and_then(|filter| {
         let now = LEVEL.get().context("logging has not begun")?;
         Ok(now.reload(filter)?)
@@ -126,10 +100,6 @@ fn set(level: &str) {
         Ok(()) => tracing::warn!(level, "the log level has changed"),
         Err(error) => tracing::warn!(%error, "the log level cannot be changed"),
     }
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    path.metadata().and_then(|file| file.modified()).ok()
 }
 
 fn open_to_append(path: &Path) -> anyhow::Result<File> {

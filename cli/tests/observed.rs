@@ -235,7 +235,7 @@ async fn the_log_level_changes_with_the_configuration() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    until("the changed configuration cannot be read").await;
+    until("the changed configuration is not taken over").await;
     assert!(!says("DEBUG"));
     let debug = format!("{before}\n[log]\nlevel = \"debug\"\n");
     std::fs::write(&config, debug).expect("written");

@@ -174,6 +174,8 @@ impl TransactionBuilder {
     /// [`Outcome`].
     pub async fn submit(self) -> Result<Outcome, BuildError> {
         let gavel = self.gavel.clone();
+        let named = self.branches.keys().chain(&self.home);
+        gavel.look_for(named.map(String::as_str)).await;
         let submission = self.into_submission()?;
         Ok(gavel.run(submission).await)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::standing::Standing;
 use gavel_protocol::{Gid, Isolation, ShardMap, ShardName, ShardTag, Txid};
+use parking_lot::RwLock;
 
 use crate::builder::TransactionBuilder;
 use crate::endpoint::{Endpoint, Endpoints};
@@ -26,7 +27,7 @@ pub struct Gavel {
 
 struct Inner {
     endpoints: Endpoints,
-    shards: Arc<ShardMap>,
+    shards: RwLock<Arc<ShardMap>>,
     options: Options,
 }
 
@@ -89,7 +90,7 @@ impl Gavel {
         endpoints.know(&shards);
         let inner = Inner {
             endpoints,
-            shards,
+            shards: RwLock::new(shards),
             options,
         };
         Self {
@@ -109,7 +110,8 @@ impl Gavel {
     /// # Errors
     /// No coordinator began it.
     pub async fn begin(&self) -> Result<Interactive, BeginError> {
-        let home = self.inner.shards.iter().next();
+        let shards = self.shards();
+        let home = shards.iter().next();
         let home = home.map_or(ShardTag(0), |(tag, _)| tag);
         Interactive::begin(self.clone(), self.mint_at(home), Isolation::default()).await
     }
@@ -124,6 +126,7 @@ impl Gavel {
         home: &str,
         isolation: Isolation,
     ) -> Result<Interactive, BeginError> {
+        self.look_for([home].into_iter()).await;
         let txid = self.mint(home)?;
         Interactive::begin(self.clone(), txid, isolation).await
     }
@@ -144,7 +147,7 @@ impl Gavel {
         let status = self
             .ask(move |t| async move { t.status(txid).await })
             .await?;
-        Ok(Status::from_protocol(status, &self.inner.shards))
+        Ok(Status::from_protocol(status, &self.shards()))
     }
 
     /// Aborts a txid for good, unless it has an outcome already: afterwards there is certainty.
@@ -167,9 +170,40 @@ impl Gavel {
         self.outcome(txid, knowledge.verdict())
     }
 
-    /// The shards of the deployment.
-    pub fn shards(&self) -> &ShardMap {
-        &self.inner.shards
+    /// The shards of the deployment, as far as they are known here. A shard that was added since
+    /// is found when its name is first used in a submit or a statement, or by
+    /// [`Self::refresh_shards`].
+    pub fn shards(&self) -> Arc<ShardMap> {
+        self.inner.shards.read().clone()
+    }
+
+    /// Asks a coordinator which shards there are now.
+    ///
+    /// # Errors
+    /// The question was refused, or nobody answered it in time.
+    pub async fn refresh_shards(&self) -> Result<(), CallError> {
+        let shards = self.ask(|t| async move { t.shards().await }).await?;
+        self.learn(shards);
+        Ok(())
+    }
+
+    fn learn(&self, shards: ShardMap) {
+        let shards = Arc::new(shards);
+        self.inner.endpoints.know(&shards);
+        *self.inner.shards.write() = shards;
+    }
+
+    /// Asks once which shards there are, if one of these names is unknown: it may have been added
+    /// since. Whoever cannot be asked leaves it unknown.
+    pub(crate) async fn look_for<'a>(&self, mut names: impl Iterator<Item = &'a str>) {
+        if names.all(|name| self.tag(name).is_ok()) {
+            return;
+        }
+        let calling = |t: Arc<dyn Transport>| async move { t.shards().await };
+        let endpoint = self.next_endpoint();
+        if let Ok(shards) = endpoint.call(self.attempt_timeout(), calling).await {
+            self.learn(shards);
+        }
     }
 
     /// How the coordinator stands that is asked, and what it told its clients in the last five
@@ -187,8 +221,9 @@ impl Gavel {
     /// The question was refused, or nobody answered it in time.
     pub async fn in_doubt(&self) -> Result<Vec<ShardInDoubt>, CallError> {
         let found = self.ask(|t| async move { t.in_doubt().await }).await?;
+        let shards = self.shards();
         let named = found.into_iter().filter_map(|(tag, branches)| {
-            let shard = self.inner.shards.name(tag)?.clone();
+            let shard = shards.name(tag)?.clone();
             Some(ShardInDoubt { shard, branches })
         });
         Ok(named.collect())
@@ -208,7 +243,7 @@ impl Gavel {
     }
 
     pub(crate) fn tag(&self, name: &str) -> Result<ShardTag, UnknownShard> {
-        let shards = &self.inner.shards;
+        let shards = self.shards();
         let tag = name.parse().ok().and_then(|name| shards.tag(&name));
         tag.ok_or_else(|| {
             let known: Vec<_> = shards.iter().map(|(_, name)| name.as_str()).collect();
@@ -260,7 +295,7 @@ impl Gavel {
     }
 
     pub(crate) fn outcome(&self, txid: Txid, answer: Answer) -> Outcome {
-        Outcome::from_protocol(txid, answer.outcome, answer.results, &self.inner.shards)
+        Outcome::from_protocol(txid, answer.outcome, answer.results, &self.shards())
     }
 
     pub(crate) fn attempts(&self, deadline: Option<Duration>) -> Attempts {
@@ -281,7 +316,7 @@ impl Gavel {
 impl fmt::Debug for Gavel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gavel")
-            .field("shards", &self.inner.shards)
+            .field("shards", &self.shards())
             .field("options", &self.inner.options)
             .finish_non_exhaustive()
     }
@@ -322,7 +357,7 @@ impl Gavel {
 
     /// The same, with options; those about addresses and tokens have no effect.
     pub fn embedded_with(engine: Arc<dyn gavel_coordinator::Engine>, options: Options) -> Self {
-        let shards = engine.shards().clone();
+        let shards = ShardMap::clone(&engine.shards());
         let transport = Arc::new(crate::transport::engine::Embedded(engine));
         Self::from_parts(Endpoints::new(vec![transport]), shards, options)
     }

@@ -180,6 +180,7 @@ impl Interactive {
         params: Vec<Param>,
         guard: Option<Guard>,
     ) -> Result<Rows, StatementError> {
+        self.gavel.look_for([shard].into_iter()).await;
         let shard = self.gavel.tag(shard)?;
         self.enter()?;
         let execute = Execute {

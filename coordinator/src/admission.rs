@@ -3,11 +3,13 @@
 use gavel_protocol::{Limits, Refusal, RefusalCode, ShardMap, ShardTag, Transaction, Txid};
 
 use crate::clock;
+use crate::shards::KnownShards;
 
 /// Checks a txid against the shards and this machine's clock (R9, R14). The clock decides only
 /// whether a txid is admitted, never what becomes of it.
-pub fn check_txid(txid: Txid, shards: &ShardMap, limits: &Limits) -> Result<(), Refusal> {
-    check_home(txid, shards)?;
+pub fn check_txid(txid: Txid, shards: &KnownShards, limits: &Limits) -> Result<(), Refusal> {
+    check_home(txid, &shards.map)?;
+    shards.check_takes(txid.home())?;
     let now = clock::unix_ms();
     if txid.unix_ms() + limits.txid_age_ms_max < now {
         let message = "the txid is too old to be admitted; what became of it is not known here: \
@@ -38,16 +40,16 @@ pub fn check_home(txid: Txid, shards: &ShardMap) -> Result<(), Refusal> {
 /// Checks what is to be done.
 pub fn check_transaction(
     transaction: &Transaction,
-    shards: &ShardMap,
+    shards: &KnownShards,
     limits: &Limits,
 ) -> Result<(), Refusal> {
     transaction
         .validate(limits)
         .map_err(|error| Refusal::new(RefusalCode::InvalidRequest, error.to_string()))?;
-    transaction
-        .branches
-        .iter()
-        .try_for_each(|branch| check_shard(branch.shard, shards))
+    transaction.branches.iter().try_for_each(|branch| {
+        check_shard(branch.shard, &shards.map)?;
+        shards.check_takes(branch.shard)
+    })
 }
 
 /// Checks that a shard exists.

@@ -14,7 +14,7 @@ use gavel_protocol::circuit::{Circuit, Rules, State};
 use gavel_protocol::message::{Decided, Finished, NoVote, Vote};
 use gavel_protocol::{Limits, Refusal, RefusalCode, ShardMap, ShardTag};
 use metrics::{counter, gauge};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::coordinator::Inner;
@@ -27,13 +27,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// failed before it came there.
 const TRIAL: Duration = Duration::from_secs(1);
 
-/// All circuits. Shards come with the coordinator, so the map never changes. Cheap to clone.
+/// All circuits. Cheap to clone.
 #[derive(Clone)]
 pub struct Circuits {
     started: Instant,
+    rules: Rules,
     silence: Duration,
     presence: Presence,
-    shards: Arc<HashMap<ShardTag, Arc<Watched>>>,
+    shards: Arc<RwLock<HashMap<ShardTag, Arc<Watched>>>>,
 }
 
 struct Watched {
@@ -66,28 +67,38 @@ impl Circuits {
             pause_ms_max: limits.circuit_pause_ms_max,
             trial_ms: millis(TRIAL),
         };
-        let now = Instant::now();
-        let watched = |name: String| Watched {
-            name,
-            opened: Notify::new(),
-            seen: Mutex::new(Seen {
-                circuit: Circuit::new(rules),
-                in_sight: false,
-                under_way: 0,
-                quiet_since: now,
-            }),
-        };
-        let shards = shards.iter();
-        let shards = shards.map(|(tag, name)| {
-            counter!("gavel_circuit_opened_total", "shard" => name.to_string()).absolute(0);
-            (tag, Arc::new(watched(name.to_string())))
-        });
-        Self {
-            started: now,
+        let circuits = Self {
+            started: Instant::now(),
+            rules,
             silence: Duration::from_millis(limits.circuit_silence_ms),
             presence,
-            shards: Arc::new(shards.collect()),
+            shards: Arc::default(),
+        };
+        circuits.follow(shards);
+        circuits
+    }
+
+    /// Watches these shards from now on. Those that were watched before keep their circuits.
+    pub fn follow(&self, shards: &ShardMap) {
+        let mut watched = self.shards.write();
+        watched.retain(|tag, old| {
+            let stays = shards.name(*tag).is_some();
+            if !stays {
+                // A gauge cannot be taken back, but no alert is about what is no number.
+                for gauge in ["gavel_circuit_state", "gavel_shard_in_sight"] {
+                    gauge!(gauge, "shard" => old.name.clone()).set(f64::NAN);
+                }
+            }
+            stays
+        });
+        for (tag, name) in shards.iter() {
+            let entry = watched.entry(tag);
+            entry.or_insert_with(|| Arc::new(Watched::new(name.to_string(), self.rules)));
         }
+    }
+
+    fn watched(&self, shard: ShardTag) -> Option<Arc<Watched>> {
+        self.shards.read().get(&shard).cloned()
     }
 
     /// Lets a transaction over these shards in, unless one of them does not answer.
@@ -98,7 +109,7 @@ impl Circuits {
         // First all that are certain, so that nobody counts as the one that tries for nothing.
         self.check(shards.clone())?;
         let now_ms = millis(self.started.elapsed());
-        for watched in shards.filter_map(|shard| self.shards.get(&shard)) {
+        for watched in shards.filter_map(|shard| self.watched(shard)) {
             let admitted = watched.seen.lock().circuit.admit(now_ms);
             admitted.map_err(|wait_ms| watched.refusal(Some(wait_ms)))?;
         }
@@ -111,7 +122,7 @@ impl Circuits {
     /// As [`Circuits::admit`].
     pub fn check(&self, shards: impl Iterator<Item = ShardTag>) -> Result<(), Refusal> {
         for shard in shards {
-            if let Some(watched) = self.shards.get(&shard)
+            if let Some(watched) = self.watched(shard)
                 && self.unwell(shard).is_some()
             {
                 return Err(watched.refusal(None));
@@ -122,7 +133,7 @@ impl Circuits {
 
     /// A call to a shard begins.
     pub fn call(&self, shard: ShardTag) -> Call {
-        let watched = self.shards.get(&shard).cloned();
+        let watched = self.watched(shard);
         if let Some(watched) = &watched {
             let mut seen = watched.seen.lock();
             if seen.under_way == 0 {
@@ -138,13 +149,13 @@ impl Circuits {
 
     /// How a shard's circuit stands.
     pub fn state(&self, shard: ShardTag) -> State {
-        let watched = self.shards.get(&shard);
+        let watched = self.watched(shard);
         watched.map_or(State::Closed, |watched| watched.seen.lock().circuit.state())
     }
 
     /// What is wrong with a shard, if anything is.
     pub fn unwell(&self, shard: ShardTag) -> Option<String> {
-        let watched = self.shards.get(&shard)?;
+        let watched = self.watched(shard)?;
         if !self.presence.sees(shard) {
             return Some("its participant is out of sight".to_owned());
         }
@@ -156,6 +167,20 @@ impl Circuits {
 }
 
 impl Watched {
+    fn new(name: String, rules: Rules) -> Self {
+        counter!("gavel_circuit_opened_total", "shard" => name.clone()).absolute(0);
+        Self {
+            name,
+            opened: Notify::new(),
+            seen: Mutex::new(Seen {
+                circuit: Circuit::new(rules),
+                in_sight: false,
+                under_way: 0,
+                quiet_since: Instant::now(),
+            }),
+        }
+    }
+
     fn refusal(&self, wait_ms: Option<u64>) -> Refusal {
         let name = &self.name;
         let message = match wait_ms {
@@ -263,11 +288,12 @@ pub(crate) async fn look_after(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else {
             return;
         };
-        for (tag, watched) in &*inner.circuits.shards {
-            watched.note_sight(inner.presence.sees(*tag));
+        let now = inner.circuits.shards.read().clone();
+        for (tag, watched) in now {
+            watched.note_sight(inner.presence.sees(tag));
             watched.show();
             if watched.begin_probe(&inner.circuits) {
-                tokio::spawn(probe(inner.clone(), *tag, watched.clone()));
+                tokio::spawn(probe(inner.clone(), tag, watched));
             }
         }
     }

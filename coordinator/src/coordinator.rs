@@ -1,5 +1,7 @@
 //! The engine: a [`Coordinator`] that implements [`Engine`] over a directory of participants.
 
+mod reconfigure;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::reconfigure::StillInUse;
 use crate::admission;
 use crate::circuits::{self, Circuits};
 use crate::clock;
@@ -28,6 +31,7 @@ use crate::lanes::Lanes;
 use crate::metrics::{self, Meters};
 use crate::presence::Presence;
 use crate::recent::unix_seconds;
+use crate::shards::{KnownShards, Shards};
 use crate::stories::{Stories, StoryTold};
 use crate::ticket::Ticket;
 use crate::verdict;
@@ -41,7 +45,7 @@ pub struct Coordinator(Arc<Inner>);
 
 /// What all parts of a coordinator share.
 pub struct Inner {
-    pub(crate) shards: ShardMap,
+    pub(crate) shards: Shards,
     pub(crate) directory: Directory,
     pub(crate) limits: Limits,
     pub(crate) driver: DriverId,
@@ -63,6 +67,11 @@ impl Coordinator {
     /// Starts a coordinator over these participants. It keeps nothing on disk; any number of
     /// them may run over the same shards.
     pub fn start(shards: ShardMap, directory: Directory, limits: Limits) -> Self {
+        Self::start_knowing(KnownShards::active(shards), directory, limits)
+    }
+
+    /// The same, where some of the shards take nothing new.
+    pub fn start_knowing(shards: KnownShards, directory: Directory, limits: Limits) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let driver = clock::mint_driver();
         let leave = CancellationToken::new();
@@ -74,9 +83,9 @@ impl Coordinator {
             lanes: Lanes::default(),
             meters: Meters::new(),
             stories: Stories::default(),
-            circuits: Circuits::new(&shards, presence.clone(), &limits),
+            circuits: Circuits::new(&shards.map, presence.clone(), &limits),
             in_flight: Mutex::default(),
-            shards,
+            shards: Shards::new(shards),
             directory,
             limits,
             driver,
@@ -123,8 +132,9 @@ impl Inner {
     /// Admits a submission, or joins it to the ticket of the same txid.
     fn admit(self: &Arc<Self>, submission: Submission) -> Result<Arc<Ticket>, Refusal> {
         self.check_open()?;
-        admission::check_txid(submission.txid, &self.shards, &self.limits)?;
-        admission::check_transaction(&submission.transaction, &self.shards, &self.limits)?;
+        let shards = self.shards.now();
+        admission::check_txid(submission.txid, &shards, &self.limits)?;
+        admission::check_transaction(&submission.transaction, &shards, &self.limits)?;
         let txid = submission.txid;
         let ticket = Arc::new(Ticket::new(submission));
         {
@@ -199,17 +209,17 @@ fn join(first: &Arc<Ticket>, second: &Ticket) -> Result<Arc<Ticket>, Refusal> {
 
 #[async_trait]
 impl Engine for Coordinator {
-    fn shards(&self) -> &ShardMap {
-        &self.0.shards
+    fn shards(&self) -> Arc<ShardMap> {
+        self.0.shards.map()
     }
 
     async fn not_ready(&self) -> Option<String> {
         if self.0.check_open().is_err() {
             return Some("shutting down".to_owned());
         }
-        let health = self.shard_health();
+        let (health, shards) = (self.shard_health(), self.shards());
         let unwell = health.iter().filter_map(|(tag, why)| {
-            let name = self.0.shards.name(*tag)?;
+            let name = shards.name(*tag)?;
             Some(format!("{name}: {}", why.as_ref()?))
         });
         let unwell: Vec<String> = unwell.collect();
@@ -221,19 +231,21 @@ impl Engine for Coordinator {
     }
 
     fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
-        let shards = self.0.shards.iter();
-        shards
-            .map(|(tag, _)| (tag, self.0.circuits.unwell(tag)))
+        let shards = self.shards();
+        let each = shards.iter();
+        each.map(|(tag, _)| (tag, self.0.circuits.unwell(tag)))
             .collect()
     }
 
     fn standing(&self) -> Standing {
         let inner = &self.0;
         let lanes = inner.lanes.depths();
-        let shards = inner.shards.iter().map(|(tag, _)| ShardStanding {
+        let known = inner.shards.now();
+        let shards = known.map.iter().map(|(tag, _)| ShardStanding {
             tag,
             circuit: inner.circuits.state(tag),
             wrong: inner.circuits.unwell(tag),
+            is_draining: known.draining.contains(&tag),
         });
         Standing {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -254,17 +266,17 @@ impl Engine for Coordinator {
     }
 
     fn mint(&self, home: Option<ShardTag>) -> Result<Txid, Refusal> {
+        let shards = self.0.shards.now();
+        let taking = |(tag, _): &(ShardTag, _)| shards.check_takes(*tag).is_ok();
         let home = match home {
             Some(home) => home,
-            None => self
-                .0
-                .shards
-                .iter()
-                .map(|(tag, _)| tag)
-                .next()
-                .unwrap_or(ShardTag(0)),
+            None => {
+                let lowest = shards.map.iter().find(taking);
+                lowest.map_or(ShardTag(0), |(tag, _)| tag)
+            }
         };
-        admission::check_shard(home, &self.0.shards)?;
+        admission::check_shard(home, &shards.map)?;
+        shards.check_takes(home)?;
         Ok(clock::mint_txid(home))
     }
 
@@ -290,7 +302,7 @@ impl Engine for Coordinator {
     }
 
     async fn status(&self, txid: Txid, asker: Option<Principal>) -> Result<Status, Refusal> {
-        admission::check_home(txid, &self.0.shards)?;
+        admission::check_home(txid, &self.shards())?;
         let Some(home) = self.0.directory.shard(txid.home()) else {
             let message = "home is not in the directory";
             return Err(Refusal::new(RefusalCode::ShardUnavailable, message));
@@ -321,7 +333,7 @@ impl Engine for Coordinator {
         principal: Principal,
     ) -> Result<(), Refusal> {
         self.0.check_open()?;
-        admission::check_txid(txid, &self.0.shards, &self.0.limits)?;
+        admission::check_txid(txid, &self.0.shards.now(), &self.0.limits)?;
         Sessions::begin(&self.0, &self.0.sessions, txid, isolation, principal)
     }
 
@@ -333,7 +345,7 @@ impl Engine for Coordinator {
         shard: ShardTag,
         statement: Statement,
     ) -> Result<InteractiveAnswer, Refusal> {
-        admission::check_shard(shard, &self.0.shards)?;
+        admission::check_shard(shard, &self.shards())?;
         let (inner, principal) = (self.0.clone(), principal.clone());
         let work = async move {
             let sessions = &inner.sessions;
@@ -429,7 +441,7 @@ fn engine_failed() -> Refusal {
 impl Coordinator {
     /// R8: inserts the abort row, or reads what is there.
     async fn abort_for_good(&self, txid: Txid, principal: Principal) -> Result<Outcome, Refusal> {
-        admission::check_home(txid, &self.0.shards)?;
+        admission::check_home(txid, &self.shards())?;
         let identity = self.0.presence.identity(txid.home())?;
         let Some(home) = self.0.directory.shard(txid.home()) else {
             let message = "home is not in the directory";

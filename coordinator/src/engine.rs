@@ -1,6 +1,7 @@
 //! What a coordinator does for clients, whatever way they reach it: the seam between the engine
 //! (lanes, driver, interactive transactions) and its faces (gRPC, HTTP, embedded).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -63,8 +64,8 @@ pub enum InteractiveAnswer {
 /// A coordinator, as its faces see it.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// The shards of this deployment.
-    fn shards(&self) -> &ShardMap;
+    /// The shards of this deployment, at this moment.
+    fn shards(&self) -> Arc<ShardMap>;
 
     /// Whether it can commit at this moment: no reason, or why not.
     async fn not_ready(&self) -> Option<String>;

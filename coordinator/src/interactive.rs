@@ -34,6 +34,11 @@ impl Sessions {
         self.0.lock().len()
     }
 
+    /// Whether an open session has to do with a shard, or may have.
+    pub fn need(&self, shard: ShardTag) -> bool {
+        self.0.lock().values().any(|session| session.needs(shard))
+    }
+
     /// Opens a session. Nothing happens on any shard until the first statement.
     pub fn begin(
         inner: &Arc<Inner>,
@@ -92,6 +97,9 @@ impl Sessions {
             return Err(Refusal::new(RefusalCode::OutOfSequence, message));
         }
         check_count(&work, inner)?;
+        if !work.has_branch(shard) {
+            inner.shards.now().check_takes(shard)?;
+        }
         let answer = session.execute(inner, &mut work, shard, statement).await;
         work.sequence += 1;
         work.last = Some(answer.clone());

@@ -9,6 +9,7 @@
 //! | `driver` | executes the effects of `gavel_protocol::Batch` |
 //! | `interactive` | transactions whose statements come one by one |
 //! | `presence` | being present at every participant |
+//! | `shards` | which shards there are, as they come and go |
 
 mod admission;
 pub mod api;
@@ -23,9 +24,11 @@ mod lanes;
 pub mod metrics;
 mod presence;
 mod recent;
+mod shards;
 mod stories;
 mod ticket;
 mod verdict;
 
-pub use coordinator::Coordinator;
+pub use coordinator::{Coordinator, StillInUse};
 pub use engine::{Answer, CallTold, Engine, InteractiveAnswer, StoryTold, Submission};
+pub use shards::KnownShards;

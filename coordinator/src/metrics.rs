@@ -229,7 +229,7 @@ pub(crate) async fn keep_gauges(inner: Weak<Inner>) {
             inner.open_sessions(),
         );
         let missing = inner.presence.missing();
-        for (tag, name) in inner.shards.iter() {
+        for (tag, name) in inner.shards.map().iter() {
             gauge!("gavel_shard_in_sight", "shard" => name.as_str().to_owned())
                 .set(in_sight(&missing, tag));
         }

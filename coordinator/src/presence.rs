@@ -9,16 +9,28 @@ use std::sync::Arc;
 use gavel_participant::{Attendance, Directory, Participant};
 use gavel_protocol::message::ShardIdentity;
 use gavel_protocol::{DriverId, Limits, Refusal, RefusalCode, ShardTag};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
 
-/// What is known of the shards.
-#[derive(Clone, Default)]
-pub struct Presence {
-    known: Arc<RwLock<HashMap<ShardTag, ShardIdentity>>>,
-    attended: Arc<RwLock<HashMap<ShardTag, bool>>>,
+/// What is known of the shards. Cheap to clone.
+#[derive(Clone)]
+pub struct Presence(Arc<Shared>);
+
+struct Shared {
+    driver: DriverId,
+    limits: Limits,
+    leave: CancellationToken,
+    known: RwLock<HashMap<ShardTag, ShardIdentity>>,
+    attended: RwLock<HashMap<ShardTag, bool>>,
+    attending: Mutex<HashMap<ShardTag, Attending>>,
+}
+
+/// The task that is present at a participant.
+struct Attending {
+    participant: Arc<dyn Participant>,
+    stop: CancellationToken,
 }
 
 impl Presence {
@@ -29,35 +41,60 @@ impl Presence {
         limits: &Limits,
         leave: &CancellationToken,
     ) -> Self {
-        let presence = Self::default();
-        for (tag, participant) in directory.iter() {
-            presence.attended.write().insert(tag, false);
-            let (presence, participant) = (presence.clone(), participant.clone());
-            let (limits, leave) = (limits.clone(), leave.clone());
-            tokio::spawn(async move {
-                let keep = presence.keep_attending(tag, participant, driver, limits);
-                leave.run_until_cancelled(keep).await;
-            });
-        }
+        let presence = Self(Arc::new(Shared {
+            driver,
+            limits: limits.clone(),
+            leave: leave.clone(),
+            known: RwLock::default(),
+            attended: RwLock::default(),
+            attending: Mutex::default(),
+        }));
+        presence.follow(directory);
         presence
     }
 
-    async fn keep_attending(
-        &self,
-        tag: ShardTag,
-        participant: Arc<dyn Participant>,
-        driver: DriverId,
-        limits: Limits,
-    ) {
+    /// Attends at those that are new in the directory, and leaves those that are gone. One that
+    /// was replaced, because its address has changed, is another one.
+    pub fn follow(&self, directory: &Directory) {
+        let mut attending = self.0.attending.lock();
+        attending.retain(|tag, old| {
+            let stays = directory
+                .shard(*tag)
+                .is_some_and(|now| Arc::ptr_eq(&now, &old.participant));
+            if !stays {
+                old.stop.cancel();
+                self.0.attended.write().remove(tag);
+                self.0.known.write().remove(tag);
+            }
+            stays
+        });
+        for (tag, participant) in directory.iter() {
+            let entry = attending.entry(tag);
+            entry.or_insert_with(|| self.start_attending(tag, participant));
+        }
+    }
+
+    fn start_attending(&self, tag: ShardTag, participant: Arc<dyn Participant>) -> Attending {
+        self.0.attended.write().insert(tag, false);
+        let stop = self.0.leave.child_token();
+        let (presence, stopped, at) = (self.clone(), stop.clone(), participant.clone());
+        tokio::spawn(async move {
+            let keep = presence.keep_attending(tag, at);
+            stopped.run_until_cancelled(keep).await;
+        });
+        Attending { participant, stop }
+    }
+
+    async fn keep_attending(&self, tag: ShardTag, participant: Arc<dyn Participant>) {
         let mut attempt = 0;
         loop {
-            tokio::time::sleep(backoff::pause(attempt, &limits)).await;
+            tokio::time::sleep(backoff::pause(attempt, &self.0.limits)).await;
             attempt += 1;
-            match self.attend(tag, &participant, driver).await {
+            match self.attend(tag, &participant).await {
                 Ok(attendance) => {
                     attempt = 1;
                     attendance.lost().await;
-                    self.attended.write().insert(tag, false);
+                    self.0.attended.write().insert(tag, false);
                     tracing::warn!(shard = %tag, "lost sight of the participant");
                 }
                 Err(error) if attempt == 1 || attempt % 20 == 0 => {
@@ -72,23 +109,22 @@ impl Presence {
         &self,
         tag: ShardTag,
         participant: &Arc<dyn Participant>,
-        driver: DriverId,
     ) -> Result<Arc<dyn Attendance>, gavel_participant::Unavailable> {
-        let attendance = participant.attend(driver).await?;
+        let attendance = participant.attend(self.0.driver).await?;
         let identity = participant.identity().await?;
         if identity.tag != tag {
             let detail = format!("its participant says that it is shard {}", identity.tag);
             tracing::error!(shard = %tag, "{detail}: check the participants' addresses");
             return Err(gavel_participant::Unavailable { shard: tag, detail });
         }
-        self.known.write().insert(tag, identity);
-        self.attended.write().insert(tag, true);
+        self.0.known.write().insert(tag, identity);
+        self.0.attended.write().insert(tag, true);
         Ok(attendance)
     }
 
     /// Who a shard is, as far as this coordinator knows.
     pub fn identity(&self, tag: ShardTag) -> Result<ShardIdentity, Refusal> {
-        self.known.read().get(&tag).cloned().ok_or_else(|| {
+        self.0.known.read().get(&tag).cloned().ok_or_else(|| {
             let message = format!("shard {tag} has not been reached yet");
             Refusal::new(RefusalCode::ShardUnavailable, message)
         })
@@ -96,12 +132,12 @@ impl Presence {
 
     /// Whether a shard's participant is in sight now.
     pub fn sees(&self, shard: ShardTag) -> bool {
-        self.attended.read().get(&shard).copied().unwrap_or(false)
+        self.0.attended.read().get(&shard).copied().unwrap_or(false)
     }
 
     /// Shards whose participant is out of sight now.
     pub fn missing(&self) -> Vec<ShardTag> {
-        let attended = self.attended.read();
+        let attended = self.0.attended.read();
         let mut missing: Vec<ShardTag> = attended
             .iter()
             .filter(|(_, up)| !**up)

@@ -117,8 +117,8 @@ fn result() -> StatementResult {
 
 #[async_trait]
 impl Engine for Checking {
-    fn shards(&self) -> &ShardMap {
-        &self.shards
+    fn shards(&self) -> Arc<ShardMap> {
+        Arc::new(self.shards.clone())
     }
 
     fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {

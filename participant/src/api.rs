@@ -1,6 +1,7 @@
 //! What a participant does for others: the one seam between coordinator, participants and
 //! transports.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use gavel_protocol::message::{
     Retention, SessionExecute, SessionOpen, SessionStep, ShardIdentity, StatusAnswer, Vote,
 };
 use gavel_protocol::{BatchId, DriverId, Incarnation, Principal, ShardTag, Txid};
+use parking_lot::RwLock;
 
 /// A participant could not be asked, or could not ask its shard. Says nothing about any
 /// transaction.
@@ -122,28 +124,35 @@ pub trait Participant: Send + Sync + 'static {
     async fn retention(&self) -> Result<Retention, Unavailable>;
 }
 
-/// Every shard's participant, by tag.
+/// Every shard's participant, by tag. Clones are the same directory: a shard that comes or goes
+/// does so for everybody.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<std::collections::BTreeMap<ShardTag, Arc<dyn Participant>>>);
+pub struct Directory(Arc<RwLock<Participants>>);
+
+type Participants = BTreeMap<ShardTag, Arc<dyn Participant>>;
 
 impl Directory {
     /// A directory of these participants.
     pub fn new(participants: impl IntoIterator<Item = Arc<dyn Participant>>) -> Self {
-        Self(Arc::new(
-            participants
-                .into_iter()
-                .map(|each| (each.tag(), each))
-                .collect(),
-        ))
+        let directory = Self::default();
+        directory.replace(participants);
+        directory
+    }
+
+    /// Has these participants from now on, and no others.
+    pub fn replace(&self, participants: impl IntoIterator<Item = Arc<dyn Participant>>) {
+        let participants = participants.into_iter();
+        *self.0.write() = participants.map(|each| (each.tag(), each)).collect();
     }
 
     /// The participant of a shard.
-    pub fn shard(&self, tag: ShardTag) -> Option<&Arc<dyn Participant>> {
-        self.0.get(&tag)
+    pub fn shard(&self, tag: ShardTag) -> Option<Arc<dyn Participant>> {
+        self.0.read().get(&tag).cloned()
     }
 
-    /// All participants, by tag.
-    pub fn iter(&self) -> impl Iterator<Item = (ShardTag, &Arc<dyn Participant>)> {
-        self.0.iter().map(|(tag, participant)| (*tag, participant))
+    /// All participants of this moment, by tag.
+    pub fn iter(&self) -> impl Iterator<Item = (ShardTag, Arc<dyn Participant>)> {
+        let now = self.0.read().clone();
+        now.into_iter()
     }
 }

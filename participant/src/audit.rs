@@ -68,7 +68,7 @@ pub struct Finding {
 pub async fn audit(directory: &Directory) -> AuditReport {
     let mut auditor = Auditor::new(directory, None, Duration::ZERO);
     for (tag, participant) in directory.iter() {
-        auditor.shard(tag, participant).await;
+        auditor.shard(tag, &participant).await;
     }
     auditor.judge().await;
     auditor.report
@@ -86,7 +86,7 @@ pub async fn audit_shard(
 ) -> AuditReport {
     let mut auditor = Auditor::new(directory, after, pause);
     match directory.shard(tag) {
-        Some(participant) => auditor.shard(tag, participant).await,
+        Some(participant) => auditor.shard(tag, &participant).await,
         None => auditor.not_audited(tag, "it is not configured here".to_owned()),
     }
     auditor.judge().await;
@@ -269,11 +269,11 @@ impl<'a> Auditor<'a> {
         let participant = self.directory.shard(shard).ok_or_else(|| unknown(shard))?;
         let answer = register.look_up_decisions(vec![batch]).await.pop();
         let answer = answer.ok_or_else(|| unknown(home))?;
-        let shows = shows(participant, batch).await?;
+        let shows = shows(&participant, batch).await?;
         let kind = match action(HomeSays::about(&answer, shard), shows) {
             Action::Damage(kind) => kind,
             // This was the look behind a barrier that the table asks for.
-            Action::ConfirmLost if self.is_kept(participant, batch).await? => {
+            Action::ConfirmLost if self.is_kept(&participant, batch).await? => {
                 DamageKind::LostBranch
             }
             Action::Wait => {

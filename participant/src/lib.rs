@@ -16,6 +16,7 @@ mod failure;
 mod finish;
 pub mod local;
 pub mod metrics;
+pub mod peers;
 pub mod pg;
 mod prepare;
 pub mod remote;

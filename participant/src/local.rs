@@ -14,7 +14,8 @@ use gavel_protocol::message::{
     ShardIdentity, StatusAnswer, Vote,
 };
 use gavel_protocol::{
-    Access, BatchId, DriverId, Gid, Incarnation, Principal, Refusal, RefusalCode, ShardTag, Txid,
+    Access, BatchId, DriverId, Gid, Incarnation, Principal, Refusal, RefusalCode, ShardName,
+    ShardTag, Txid,
 };
 use parking_lot::Mutex;
 
@@ -63,6 +64,11 @@ impl LocalParticipant {
             .await
             .err()
             .map(|error| error.detail())
+    }
+
+    /// Which shard this is.
+    pub(crate) fn name(&self) -> &ShardName {
+        &self.0.shard.identity.name
     }
 
     /// The service connections, for retention and audit.

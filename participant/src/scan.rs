@@ -181,7 +181,7 @@ impl Inner {
 
     /// Asks the register of the branch's home, which forces an abort if there is no decision.
     async fn ask_home(&self, gid: &Gid) -> RegisterAnswer {
-        let home = self.directory.read().shard(gid.home).cloned();
+        let home = self.directory.read().shard(gid.home);
         let Some(home) = home else {
             let detail = format!("shard {} is not configured here", gid.home);
             return RegisterAnswer::Unreachable { detail };

@@ -119,6 +119,8 @@ codes! {
         InvalidRequest = "invalid_request",
         /// No shard of that name or tag. Do not retry unchanged.
         UnknownShard = "unknown_shard",
+        /// The shard is being taken out of the deployment and takes nothing new.
+        ShardDraining = "shard_draining",
         /// The txid's home tag is not a shard of this deployment. Do not retry unchanged.
         UnknownHome = "unknown_home",
         /// The txid is not a UUIDv7. Do not retry unchanged.
@@ -176,6 +178,7 @@ impl RefusalCode {
             | Self::ShuttingDown => true,
             Self::InvalidRequest
             | Self::UnknownShard
+            | Self::ShardDraining
             | Self::UnknownHome
             | Self::InvalidTxid
             | Self::TxidTooOld

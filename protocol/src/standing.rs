@@ -37,6 +37,8 @@ pub struct ShardStanding {
     pub circuit: State,
     /// What is wrong with it, if anything is.
     pub wrong: Option<String>,
+    /// Whether it is being taken out, and takes nothing new.
+    pub is_draining: bool,
 }
 
 /// What clients were told in one second.

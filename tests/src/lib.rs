@@ -4,6 +4,7 @@
 use gavel_protocol::Limits;
 
 pub mod bank;
+pub mod crowd;
 pub mod embedded;
 pub mod fleet;
 pub mod history;

@@ -14,6 +14,7 @@ pub(crate) mod in_doubt;
 pub(crate) mod manual;
 pub(crate) mod migrate;
 pub(crate) mod outcome;
+pub(crate) mod removal;
 pub(crate) mod retention;
 pub(crate) mod shard;
 pub(crate) mod submit;

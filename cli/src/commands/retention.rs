@@ -10,6 +10,7 @@ use super::everybody::Everybody;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::service::know_peers;
 
 /// Runs one cycle on every shard, or nothing at all while one of them cannot be asked: a shard
 /// that is missing from the directory would not be verified, and might still need what is
@@ -18,6 +19,14 @@ pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit>
     let everybody = Everybody::open(config).await;
     let directory = everybody.directory();
     let (mut lines, mut documents, mut failed) = failures(&everybody);
+    for (shard, participant) in &everybody.opened {
+        // A shard that is missing from the file would not be asked either.
+        if let Err(error) = know_peers(config, participant).await {
+            failed = true;
+            lines.push(format!("{}: {error:#}", shard.name));
+            documents.push(json!({"shard": shard.name.as_str(), "error": format!("{error:#}")}));
+        }
+    }
     if failed {
         lines.push("nothing was dropped: every shard has to be asked first".to_owned());
         output.result(lines.join("\n"), &json!({"shards": documents}));

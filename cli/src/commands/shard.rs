@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use gavel_protocol::ShardName;
 use gavel_tls::DatabaseUrl;
 use serde_json::json;
+use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
 use crate::config::{Config, ShardConfig};
@@ -61,19 +62,30 @@ pub(crate) async fn as_admin<T: for<'a> FromSql<'a>>(
             "shard `{name}` has no admin_url: add it to its [[shard]] table, or give --admin-url"
         );
     };
+    let rows = ask(url, sql, params).await?;
+    let row = rows.first().context("the database gave no answer")?;
+    Ok(row.try_get(0)?)
+}
+
+/// The rows that one statement returns, however long it takes.
+pub(crate) async fn ask(
+    url: &str,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> anyhow::Result<Vec<Row>> {
     let DatabaseUrl { config, tls } =
-        DatabaseUrl::parse(url).context("admin_url is not a usable address")?;
+        DatabaseUrl::parse(url).context("the database's address is not usable")?;
     let (client, connection) = config
         .connect(tls)
         .await
         .context("cannot connect to the database")?;
     let connection = tokio::spawn(connection);
-    let row = client
-        .query_one(sql, params)
+    let rows = client
+        .query(sql, params)
         .await
         .context("the database refused")?;
     drop(client);
     // Closing is the server's business once the answer is here.
     let _ended = connection.await;
-    Ok(row.try_get(0)?)
+    Ok(rows)
 }

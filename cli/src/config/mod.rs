@@ -14,7 +14,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use gavel_coordinator::KnownShards;
 use gavel_coordinator::api::{Permissions, Permitted, TokenSource};
 use gavel_protocol::{DeploymentName, Limits, Principal, ShardMap, ShardName, ShardTag};
 use gavel_tls::TlsFiles;
@@ -94,6 +96,20 @@ pub struct ShardConfig {
     pub admin_url_file: Option<PathBuf>,
     /// Address of its participant, for coordinators and other participants.
     pub participant: Option<String>,
+    /// Whether it takes transactions.
+    #[serde(default)]
+    pub state: ShardState,
+}
+
+/// What a shard is there for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShardState {
+    /// It takes transactions.
+    #[default]
+    Active,
+    /// It is being taken out: what is under way is finished, and nothing new begins.
+    Draining,
 }
 
 /// The coordinator.
@@ -246,6 +262,16 @@ impl Config {
             .iter()
             .map(|shard| (shard.name.clone(), shard.tag));
         ShardMap::new(shards).expect("checked when the configuration was loaded")
+    }
+
+    /// The shards, and which of them take nothing new.
+    pub fn known_shards(&self) -> KnownShards {
+        let draining = self.shard.iter();
+        let draining = draining.filter(|shard| shard.state == ShardState::Draining);
+        KnownShards {
+            map: Arc::new(self.shard_map()),
+            draining: Arc::new(draining.map(|shard| shard.tag).collect()),
+        }
     }
 
     /// Where the tokens are, for the authenticator.

@@ -9,33 +9,62 @@ use gavel_participant::Directory;
 use gavel_tls::{ClientCertificates, Role, Tls};
 use serde_json::json;
 
+use super::directory::Remotes;
 use super::network::listen;
 use super::observe::{self, Health, Observed, Wellbeing};
+use super::reload::{Source, TakesOver};
 use super::stop::exit_with_stdin;
-use super::{directory, security, stop_signal, trace};
+use super::{security, stop_signal, trace};
 use crate::args::ServeArgs;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::output::Output;
 
 /// Runs until it is told to stop.
-pub(crate) async fn run(config: &Config, args: &ServeArgs, output: Output) -> anyhow::Result<Exit> {
+pub(crate) async fn run(
+    config: &Config,
+    source: Source,
+    args: &ServeArgs,
+    output: Output,
+) -> anyhow::Result<Exit> {
     if args.exit_with_stdin {
         exit_with_stdin();
     }
     let tls = security::load(config, security::COORDINATOR, Role::Coordinator)?;
     let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
     trace::install(config, "gavel-coordinator", None)?;
-    let participants = directory::remotes(config, tls.as_ref(), |_| true)?;
-    let directory = Directory::new(participants);
-    serve(config, args, directory, observed, tls, output).await
+    let mut remotes = Remotes::new(tls.clone());
+    let directory = Directory::new(remotes.of(config, |_| true)?);
+    let follow = |coordinator: &Coordinator| {
+        let shards = Shards {
+            coordinator: coordinator.clone(),
+            remotes,
+        };
+        tokio::spawn(source.follow(config.clone(), shards));
+    };
+    serve(config, args, directory, follow, observed, tls, output).await
 }
 
-/// Serves the coordinator over `directory`.
+/// The shards of a coordinator, all of them elsewhere.
+struct Shards {
+    coordinator: Coordinator,
+    remotes: Remotes,
+}
+
+impl TakesOver for Shards {
+    async fn take_over(&mut self, config: &Config) -> anyhow::Result<()> {
+        let participants = self.remotes.of(config, |_| true)?;
+        let shards = config.known_shards();
+        Ok(self.coordinator.reconfigure(shards, participants)?)
+    }
+}
+
+/// Serves the coordinator over `directory`; `started` is told once it is there.
 pub(super) async fn serve(
     config: &Config,
     args: &ServeArgs,
     directory: Directory,
+    started: impl FnOnce(&Coordinator),
     observed: Option<Observed>,
     tls: Option<Tls>,
     output: Output,
@@ -47,7 +76,9 @@ pub(super) async fn serve(
     let has_principals = authenticator.has_principals();
     let (listener, acceptor) = listen(config, address, has_principals, tls).await?;
     let address = listener.local_addr()?;
-    let coordinator = Coordinator::start(config.shard_map(), directory, config.limits.clone());
+    let (shards, limits) = (config.known_shards(), config.limits.clone());
+    let coordinator = Coordinator::start_knowing(shards, directory, limits);
+    started(&coordinator);
     if let Some(observed) = observed {
         observed.serve(health_of(&coordinator))?;
     }

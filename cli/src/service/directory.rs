@@ -1,34 +1,68 @@
-//! Directories of participants that run elsewhere.
+//! Participants that run elsewhere.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gavel_participant::Participant;
 use gavel_participant::remote::{self, RemoteParticipant};
+use gavel_protocol::ShardTag;
 use gavel_tls::{Connector, Tls};
 
 use super::network::participant_url;
 use crate::config::{Config, ShardConfig};
 
-/// The participants of all shards that `wanted` accepts, over the network. Nothing is connected
-/// yet.
-pub(crate) fn remotes(
-    config: &Config,
-    tls: Option<&Tls>,
-    wanted: impl Fn(&ShardConfig) -> bool,
-) -> anyhow::Result<Vec<Arc<dyn Participant>>> {
-    let shards = config.shard.iter().filter(|shard| wanted(shard));
-    shards.map(|shard| remote(config, tls, shard)).collect()
+/// The participants that this process has to do with, over the network. One whose address stays the
+/// same stays the same, so that nothing under way is disturbed when others come and go.
+pub(crate) struct Remotes {
+    tls: Option<Tls>,
+    known: BTreeMap<ShardTag, Remote>,
 }
 
-fn remote(
-    config: &Config,
-    tls: Option<&Tls>,
-    shard: &ShardConfig,
-) -> anyhow::Result<Arc<dyn Participant>> {
-    let url = participant_url(shard)?;
-    let connector = tls.map(|tls| {
-        Connector::to_participant(tls.clone(), shard.name.clone(), remote::TCP_KEEPALIVE)
-    });
-    let participant = RemoteParticipant::connect_lazy(shard.tag, url, &config.limits, connector)?;
-    Ok(Arc::new(participant))
+struct Remote {
+    url: String,
+    participant: Arc<dyn Participant>,
+}
+
+impl Remotes {
+    pub(crate) fn new(tls: Option<Tls>) -> Self {
+        Self {
+            tls,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// The participants of all shards that `wanted` accepts; the others are forgotten. Nothing is
+    /// connected yet.
+    pub(crate) fn of(
+        &mut self,
+        config: &Config,
+        wanted: impl Fn(&ShardConfig) -> bool,
+    ) -> anyhow::Result<Vec<Arc<dyn Participant>>> {
+        let mut now = BTreeMap::new();
+        for shard in config.shard.iter().filter(|shard| wanted(shard)) {
+            let url = participant_url(shard)?;
+            let participant = match self.known.get(&shard.tag) {
+                Some(known) if known.url == url => known.participant.clone(),
+                _ => self.remote(config, shard, url)?,
+            };
+            let url = url.to_owned();
+            now.insert(shard.tag, Remote { url, participant });
+        }
+        self.known = now;
+        let participants = self.known.values();
+        Ok(participants.map(|each| each.participant.clone()).collect())
+    }
+
+    fn remote(
+        &self,
+        config: &Config,
+        shard: &ShardConfig,
+        url: &str,
+    ) -> anyhow::Result<Arc<dyn Participant>> {
+        let connector = self.tls.as_ref().map(|tls| {
+            Connector::to_participant(tls.clone(), shard.name.clone(), remote::TCP_KEEPALIVE)
+        });
+        let remote = RemoteParticipant::connect_lazy(shard.tag, url, &config.limits, connector)?;
+        Ok(Arc::new(remote))
+    }
 }

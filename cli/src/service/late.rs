@@ -39,6 +39,11 @@ impl LateParticipant {
         assert!(is_first, "a shard is opened once");
     }
 
+    /// The participant, once its shard has been opened.
+    pub(super) fn participant(&self) -> Option<&LocalParticipant> {
+        self.opened.get()
+    }
+
     fn opened(&self) -> Result<&LocalParticipant, Unavailable> {
         self.opened.get().ok_or_else(|| Unavailable {
             shard: self.tag,

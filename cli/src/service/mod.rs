@@ -12,6 +12,7 @@ mod network;
 mod observe;
 mod open;
 mod participant;
+mod reload;
 pub(crate) mod security;
 mod serve;
 mod stop;
@@ -23,8 +24,9 @@ use crate::config::{Config, ShardConfig};
 
 pub(crate) use coordinator::run as coordinator;
 pub(crate) use network::participant_url;
-pub(crate) use open::local_config;
+pub(crate) use open::{know_peers, local_config};
 pub(crate) use participant::run as participant;
+pub(crate) use reload::Source;
 pub(crate) use serve::run as serve;
 pub(crate) use stop::stop_signal;
 

@@ -1,10 +1,12 @@
 //! Opens a shard: migrates it if that is wanted, checks it, and waits for one that is down.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gavel_migrations::MigrateError;
 use gavel_participant::start_check::StartError;
 use gavel_participant::{LocalParticipant, OpenError, ShardConfig as LocalConfig};
+use gavel_protocol::ShardTag;
 
 use crate::commands::check::with_causes;
 use crate::commands::migrate::migrate;
@@ -37,6 +39,28 @@ pub(crate) async fn open(config: &Config, shard: &ShardConfig) -> anyhow::Result
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Tells a shard's database which shards the configuration has (R13). Returns the tags of those that
+/// were removed, whose tables are still there.
+///
+/// # Errors
+/// A shard is missing, or has a tag that was another's; or the database could not be asked.
+pub(crate) async fn know_peers(
+    config: &Config,
+    participant: &LocalParticipant,
+) -> anyhow::Result<BTreeSet<ShardTag>> {
+    let shards = config.shard.iter();
+    let shards = shards.map(|shard| (shard.tag, shard.name.clone()));
+    let known = participant.know_peers(shards).await;
+    let removed = known.inspect_err(|error| {
+        let (code, why) = (error.code(), with_causes(error));
+        tracing::error!(code, "the shards of the configuration: {why}");
+    })?;
+    for tag in &removed {
+        tracing::warn!(shard = %tag, "it was removed: take its [[shard]] table out of the file");
+    }
+    Ok(removed)
 }
 
 async fn try_open(config: &Config, shard: &ShardConfig) -> anyhow::Result<LocalParticipant> {

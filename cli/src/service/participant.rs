@@ -5,26 +5,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use gavel_participant::serve::ParticipantServer;
 use gavel_participant::{Directory, LocalParticipant, Participant};
 use gavel_protocol::ShardName;
 use gavel_tls::{ClientCertificates, Role};
 use serde_json::json;
 
+use super::directory::Remotes;
 use super::network::{listen, participant_address};
 use super::observe::{self, Health, Wellbeing};
-use super::open::open;
+use super::open::{know_peers, open};
+use super::reload::{Source, TakesOver};
 use super::stop::exit_with_stdin;
-use super::{directory, security, stop_signal, trace};
+use super::{security, stop_signal, trace};
 use crate::args::ParticipantArgs;
 use crate::commands::shard::named;
-use crate::config::Config;
+use crate::config::{Config, ShardConfig};
 use crate::exit::Exit;
 use crate::output::Output;
 
 /// Runs until it is told to stop.
 pub(crate) async fn run(
     config: &Config,
+    source: Source,
     args: &ParticipantArgs,
     output: Output,
 ) -> anyhow::Result<Exit> {
@@ -36,18 +40,23 @@ pub(crate) async fn run(
     let tls = security::load(config, &security::participant(shard), Role::Participant)?;
     let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
     trace::install(config, "gavel-participant", Some(shard))?;
-    let peers = directory::remotes(config, tls.as_ref(), |other| other.tag != shard.tag)?;
+    let remotes = Remotes::new(tls.clone());
     let mut stop = std::pin::pin!(stop_signal());
-    let participant = tokio::select! {
-        opened = open(config, shard) => opened?,
+    let opening = async {
+        let participant = open(config, shard).await?;
+        Peers::begin(config, participant, remotes).await
+    };
+    let peers = tokio::select! {
+        opened = opening => opened?,
         () = &mut stop => return Ok(Exit::Ok),
     };
+    let participant = peers.participant.clone();
     // Tokens are for clients: without TLS the network alone protects a participant.
     let tls = tls.map(|tls| (tls, ClientCertificates::Required));
     let (listener, acceptor) = listen(config, address, true, tls).await?;
     let myself: Arc<dyn Participant> = Arc::new(participant.clone());
-    let everybody = Directory::new(peers.into_iter().chain([myself.clone()]));
-    participant.start(everybody);
+    participant.start(peers.directory.clone());
+    tokio::spawn(source.follow(config.clone(), peers));
     if let Some(observed) = observed {
         observed.serve(health_of(&shard.name, &participant))?;
     }
@@ -74,6 +83,44 @@ pub(crate) async fn run(
         }
     }
     Ok(Exit::Ok)
+}
+
+/// The shards that a participant has to do with, itself included.
+struct Peers {
+    participant: LocalParticipant,
+    remotes: Remotes,
+    directory: Directory,
+}
+
+impl Peers {
+    async fn begin(
+        config: &Config,
+        participant: LocalParticipant,
+        remotes: Remotes,
+    ) -> anyhow::Result<Self> {
+        let mut peers = Self {
+            participant,
+            remotes,
+            directory: Directory::default(),
+        };
+        peers.take_over(config).await?;
+        Ok(peers)
+    }
+}
+
+impl TakesOver for Peers {
+    async fn take_over(&mut self, config: &Config) -> anyhow::Result<()> {
+        let own = self.participant.tag();
+        if config.shard.iter().all(|shard| shard.tag != own) {
+            bail!("this is the participant of shard {own}, which is gone from the file: stop it");
+        }
+        let removed = know_peers(config, &self.participant).await?;
+        let is_other = |shard: &ShardConfig| shard.tag != own && !removed.contains(&shard.tag);
+        let others = self.remotes.of(config, is_other)?;
+        let myself: Arc<dyn Participant> = Arc::new(self.participant.clone());
+        self.directory.replace(others.into_iter().chain([myself]));
+        Ok(())
+    }
 }
 
 fn stop_serving(participant: &LocalParticipant) {

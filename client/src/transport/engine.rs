@@ -16,7 +16,7 @@ pub(crate) struct Embedded(pub(crate) Arc<dyn Engine>);
 #[async_trait]
 impl Transport for Embedded {
     async fn shards(&self) -> Result<ShardMap, Failure> {
-        Ok(self.0.shards().clone())
+        Ok(ShardMap::clone(&self.0.shards()))
     }
 
     async fn submit(&self, submit: Submit) -> Result<Answer, Failure> {

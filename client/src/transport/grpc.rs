@@ -1,6 +1,6 @@
 //! A coordinator over gRPC.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use gavel_wire::api::gavel_client::GavelClient;
 use gavel_wire::api::{self as wire};
 use gavel_wire::{convert, sizes};
 use http::HeaderValue;
+use parking_lot::RwLock;
 use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Response, Status};
 use tower::service_fn;
@@ -34,7 +35,7 @@ pub(crate) struct Grpc {
     client: GavelClient<MarkingChannel>,
     submits: Submits,
     /// Names for tags; known once a coordinator has told.
-    shards: OnceLock<Arc<ShardMap>>,
+    shards: RwLock<Option<Arc<ShardMap>>>,
 }
 
 impl Grpc {
@@ -72,7 +73,7 @@ impl Grpc {
         Ok(Self {
             client,
             submits: Submits::new(for_submits),
-            shards: OnceLock::new(),
+            shards: RwLock::default(),
         })
     }
 
@@ -80,11 +81,9 @@ impl Grpc {
         self.client.clone()
     }
 
-    fn known_shards(&self) -> Result<&ShardMap, Failure> {
-        let shards = self.shards.get();
-        shards
-            .map(|shards| &**shards)
-            .ok_or_else(|| Failure::NotSent("the shards are not known yet".to_owned()))
+    fn known_shards(&self) -> Result<Arc<ShardMap>, Failure> {
+        let shards = self.shards.read().clone();
+        shards.ok_or_else(|| Failure::NotSent("the shards are not known yet".to_owned()))
     }
 }
 
@@ -190,8 +189,7 @@ fn refused_by(refusal: wire::Refusal) -> Failure {
 #[async_trait]
 impl Transport for Grpc {
     fn know(&self, shards: &Arc<ShardMap>) {
-        // A second call would name the same shards: tags never change.
-        let _ = self.shards.set(Arc::clone(shards));
+        *self.shards.write() = Some(Arc::clone(shards));
     }
 
     async fn shards(&self) -> Result<ShardMap, Failure> {
@@ -201,12 +199,12 @@ impl Transport for Grpc {
 
     async fn submit(&self, submit: Submit) -> Result<Answer, Failure> {
         let shards = self.known_shards()?;
-        let streamed = self.submits.submit(submit_request(&submit, shards));
+        let streamed = self.submits.submit(submit_request(&submit, &shards));
         let response = match streamed.await {
             Ok(response) => response,
             Err(NoAnswer::Failed(failure)) => return Err(failure),
             Err(NoAnswer::NotStreamed) => {
-                let request = submit_request(&submit, shards);
+                let request = submit_request(&submit, &shards);
                 answered(self.client().submit(request).await)?
             }
         };
@@ -249,7 +247,8 @@ impl Transport for Grpc {
 
     async fn execute(&self, execute: Execute) -> Result<Executed, Failure> {
         use wire::execute_response::Answer as Kind;
-        let shard = self.known_shards()?.name(execute.shard);
+        let shards = self.known_shards()?;
+        let shard = shards.name(execute.shard);
         let shard = shard.ok_or_else(|| missing("shard of that tag"))?;
         let request = wire::ExecuteRequest {
             txid: execute.txid.to_string(),

@@ -202,7 +202,13 @@ pub(super) fn standing(standing: Standing, shards: &ShardMap) -> Response {
             State::Open => "open",
         };
         let name = shards.name(shard.tag).map(ToString::to_string);
-        json!({ "shard": name, "tag": shard.tag, "circuit": circuit, "wrong": shard.wrong })
+        json!({
+            "shard": name,
+            "tag": shard.tag,
+            "circuit": circuit,
+            "wrong": shard.wrong,
+            "draining": shard.is_draining,
+        })
     };
     let second = |second: &Second| {
         json!({

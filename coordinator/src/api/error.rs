@@ -134,6 +134,7 @@ fn status_of(code: RefusalCode) -> StatusCode {
     match code {
         RefusalCode::InvalidRequest
         | RefusalCode::UnknownShard
+        | RefusalCode::ShardDraining
         | RefusalCode::UnknownHome
         | RefusalCode::InvalidTxid
         | RefusalCode::TxidFromFuture => StatusCode::BAD_REQUEST,

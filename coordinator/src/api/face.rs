@@ -66,7 +66,8 @@ impl Face {
         if caller.permissions.is_all() {
             return Ok(());
         }
-        let name = self.shards().name(shard);
+        let shards = self.shards();
+        let name = shards.name(shard);
         let refusal = name.and_then(|name| caller.permissions.refusal(name, statements));
         match refusal {
             None => Ok(()),
@@ -87,7 +88,7 @@ impl Face {
         &self.limits
     }
 
-    pub(super) fn shards(&self) -> &ShardMap {
+    pub(super) fn shards(&self) -> Arc<ShardMap> {
         self.engine.shards()
     }
 
@@ -128,11 +129,8 @@ impl Face {
     pub(super) fn shard(&self, name: &str) -> Result<ShardTag, ApiError> {
         let tag = name.parse().ok().and_then(|name| self.shards().tag(&name));
         tag.ok_or_else(|| {
-            let known: Vec<_> = self
-                .shards()
-                .iter()
-                .map(|(_, name)| name.as_str())
-                .collect();
+            let shards = self.shards();
+            let known: Vec<_> = shards.iter().map(|(_, name)| name.as_str()).collect();
             let shown: String = name.chars().take(64).collect();
             let message = format!(
                 "there is no shard `{shown}`; the shards are {}",
@@ -156,7 +154,7 @@ impl Face {
     ) -> Result<Submission, ApiError> {
         transaction
             .validate(&self.limits)
-            .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
+            .map_err(|invalid| ApiError::invalid(&invalid, &self.shards()))?;
         for branch in &transaction.branches {
             self.require_permission(&caller, branch.shard, &branch.statements)?;
         }
@@ -235,7 +233,7 @@ impl Face {
             statement,
         } = step;
         validate_statement(shard, 0, &statement, &self.limits)
-            .map_err(|invalid| ApiError::invalid(&invalid, self.shards()))?;
+            .map_err(|invalid| ApiError::invalid(&invalid, &self.shards()))?;
         self.require_permission(&caller, shard, std::slice::from_ref(&statement))?;
         let engine = Arc::clone(&self.engine);
         let running = detached(async move {

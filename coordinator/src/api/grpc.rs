@@ -90,7 +90,7 @@ pub(super) fn submission(
         is_retry: request.is_retry,
     };
     let shards = face.shards();
-    let transaction = convert::transaction_from_wire(request.branches, request.isolation, shards)?;
+    let transaction = convert::transaction_from_wire(request.branches, request.isolation, &shards)?;
     face.submission(caller, transaction, terms)
 }
 
@@ -117,8 +117,8 @@ pub(super) fn response(
     let shards = face.shards();
     wire::SubmitResponse {
         txid,
-        outcome: Some(convert::outcome_to_wire(outcome, shards)),
-        results: convert::branch_results_to_wire(results, shards),
+        outcome: Some(convert::outcome_to_wire(outcome, &shards)),
+        results: convert::branch_results_to_wire(results, &shards),
     }
 }
 
@@ -146,7 +146,7 @@ impl From<PublicError> for ApiError {
 
 impl Grpc {
     fn outcome(&self, outcome: Outcome) -> wire::Outcome {
-        convert::outcome_to_wire(outcome, self.face.shards())
+        convert::outcome_to_wire(outcome, &self.face.shards())
     }
 
     async fn step(
@@ -236,7 +236,7 @@ impl Gavel for Grpc {
             Err(error) => Err(error),
         };
         Ok(Response::new(match asked {
-            Ok((txid, status)) => convert::status_to_wire(txid, Ok(status), self.face.shards()),
+            Ok((txid, status)) => convert::status_to_wire(txid, Ok(status), &self.face.shards()),
             Err(error) => wire::StatusResponse {
                 txid: text,
                 status: Some(wire::status_response::Status::Refused(
@@ -352,7 +352,7 @@ impl Gavel for Grpc {
         request: Request<wire::ListShardsRequest>,
     ) -> Answered<wire::ListShardsResponse> {
         caller(&request)?;
-        Ok(Response::new(self.face.shards().into()))
+        Ok(Response::new((&*self.face.shards()).into()))
     }
 
     async fn list_in_doubt(
@@ -362,7 +362,7 @@ impl Gavel for Grpc {
         let caller = caller(&request)?;
         let found = self.face.in_doubt(&caller).await;
         let found = found.map_err(|error| status(&error))?;
-        let response = convert::in_doubt_to_wire(found, self.face.shards());
+        let response = convert::in_doubt_to_wire(found, &self.face.shards());
         Ok(Response::new(response))
     }
 
@@ -389,7 +389,7 @@ impl Gavel for Grpc {
         let caller = caller(&request)?;
         let standing = self.face.standing(&caller);
         let standing = standing.map_err(|error| status(&error))?;
-        let response = convert::standing_to_wire(standing, self.face.shards());
+        let response = convert::standing_to_wire(standing, &self.face.shards());
         Ok(Response::new(response))
     }
 }

@@ -138,17 +138,17 @@ async fn submit(State(face): Shared, caller: Caller, body: JsonBody<Submit>) -> 
     let (transaction, terms) = body.0.into_parts(&face)?;
     let submission = face.submission(caller, transaction, terms)?;
     let answer = Arc::clone(&face).submit(submission).await;
-    Ok(answer::transaction(answer, face.shards()))
+    Ok(answer::transaction(answer, &face.shards()))
 }
 
 async fn status(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInPath) -> Answered {
     let status = face.status(caller, txid).await?;
-    Ok(answer::status(txid, &status, face.shards()))
+    Ok(answer::status(txid, &status, &face.shards()))
 }
 
 async fn abort(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInPath) -> Answered {
     let answer = Arc::clone(&face).abort(caller, txid).await;
-    Ok(answer::abort(answer, face.shards()))
+    Ok(answer::abort(answer, &face.shards()))
 }
 
 async fn mint(State(face): Shared, _caller: Caller, body: OptionalBody<Mint>) -> Answered {
@@ -194,7 +194,7 @@ async fn execute(
                 outcome,
                 results: Vec::new(),
             };
-            Ok(answer::transaction(answer, face.shards()))
+            Ok(answer::transaction(answer, &face.shards()))
         }
     }
 }
@@ -207,7 +207,7 @@ async fn commit(
 ) -> Answered {
     let ack = body.0.ack.unwrap_or_default();
     let answer = Arc::clone(&face).commit(caller, txid, ack).await;
-    Ok(answer::transaction(answer, face.shards()))
+    Ok(answer::transaction(answer, &face.shards()))
 }
 
 async fn rollback(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInPath) -> Answered {
@@ -218,7 +218,7 @@ async fn rollback(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInP
 
 async fn in_doubt(State(face): Shared, caller: Caller) -> Answered {
     let found = face.in_doubt(&caller).await?;
-    Ok(answer::in_doubt(&found, face.shards()))
+    Ok(answer::in_doubt(&found, &face.shards()))
 }
 
 async fn resolve(State(face): Shared, caller: Caller, body: JsonBody<Resolve>) -> Answered {
@@ -232,16 +232,16 @@ async fn resolve(State(face): Shared, caller: Caller, body: JsonBody<Resolve>) -
 
 async fn story(State(face): Shared, caller: Caller, TxidInPath(txid): TxidInPath) -> Answered {
     let stories = face.stories(&caller, txid)?;
-    Ok(answer::stories(txid, &stories, face.shards()))
+    Ok(answer::stories(txid, &stories, &face.shards()))
 }
 
 async fn standing(State(face): Shared, caller: Caller) -> Answered {
     let standing = face.standing(&caller)?;
-    Ok(answer::standing(standing, face.shards()))
+    Ok(answer::standing(standing, &face.shards()))
 }
 
 async fn shards(State(face): Shared, _caller: Caller) -> Response {
-    answer::shards(face.shards())
+    answer::shards(&face.shards())
 }
 
 async fn described() -> Response {

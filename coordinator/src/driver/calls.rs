@@ -262,7 +262,7 @@ impl Driver {
     }
 
     pub(super) fn participant(&self, shard: ShardTag) -> Option<Arc<dyn Participant>> {
-        self.inner.directory.shard(shard).cloned()
+        self.inner.directory.shard(shard)
     }
 
     fn gid(&self, shard: ShardTag) -> Gid {

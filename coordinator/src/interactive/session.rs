@@ -48,6 +48,13 @@ pub(super) struct Work {
     pub(super) commit: Option<Arc<Ticket>>,
 }
 
+impl Work {
+    /// Whether something was run on a shard.
+    pub(super) fn has_branch(&self, shard: ShardTag) -> bool {
+        self.branches.contains_key(&shard)
+    }
+}
+
 impl Session {
     /// A transaction of `principal` that has done nothing yet.
     pub(super) fn new(
@@ -91,6 +98,17 @@ impl Session {
         Err(Refusal::new(RefusalCode::NotYours, message))
     }
 
+    /// Whether it has to do with a shard. One that is at work may have.
+    pub(super) fn needs(&self, shard: ShardTag) -> bool {
+        if self.txid.home() == shard {
+            return !self.is_over();
+        }
+        let Ok(work) = self.work.try_lock() else {
+            return true;
+        };
+        !work.over && work.has_branch(shard)
+    }
+
     /// Whether nothing can be added to it. One that is at work is not over.
     pub(super) fn is_over(&self) -> bool {
         self.work.try_lock().is_ok_and(|work| work.over)
@@ -125,7 +143,7 @@ impl Session {
         shard: ShardTag,
         statement: Statement,
     ) -> InteractiveAnswer {
-        let Some(participant) = inner.directory.shard(shard).cloned() else {
+        let Some(participant) = inner.directory.shard(shard) else {
             return self.fail(inner, work, unavailable(shard)).await;
         };
         let open = match work.branches.contains_key(&shard) {
@@ -317,7 +335,7 @@ impl Session {
             .shard(home_tag)
             .ok_or_else(|| unavailable(home_tag))?;
         if ticket.submission.transaction.branch(home_tag).is_none() {
-            self.open(inner, home, home_tag).await?;
+            self.open(inner, &home, home_tag).await?;
         }
         match home
             .session_enter_decision(driver.decide_message(&[0], Vec::new()))

@@ -81,6 +81,7 @@ pub(crate) fn standing() -> Standing {
         tag,
         circuit,
         wrong: wrong.map(str::to_owned),
+        is_draining: false,
     };
     Standing {
         version: "1.2.3".to_owned(),
@@ -128,14 +129,14 @@ impl Scripted {
 
 #[async_trait]
 impl Engine for Scripted {
-    fn shards(&self) -> &ShardMap {
-        &self.shards
+    fn shards(&self) -> Arc<ShardMap> {
+        Arc::new(self.shards.clone())
     }
 
     fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
-        let shards = self.shards().iter();
-        shards
-            .map(|(tag, _)| (tag, self.script.not_ready.clone().filter(|_| tag == B)))
+        let shards = self.shards();
+        let each = shards.iter();
+        each.map(|(tag, _)| (tag, self.script.not_ready.clone().filter(|_| tag == B)))
             .collect()
     }
 

@@ -20,6 +20,7 @@ pub fn standing_to_wire(standing: Standing, shards: &ShardMap) -> api::StandingR
         }
         .into(),
         wrong: shard.wrong,
+        draining: shard.is_draining,
     };
     api::StandingResponse {
         version: standing.version,
@@ -57,6 +58,7 @@ pub fn standing_from_wire(response: api::StandingResponse) -> Checked<Standing> 
             tag: tag(number, "ShardStanding.shard_tag")?,
             circuit,
             wrong: shard.wrong,
+            is_draining: shard.draining,
         })
     };
     let shards = response.shards.into_iter().map(shard);

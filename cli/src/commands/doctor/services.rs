@@ -1,10 +1,12 @@
 //! What is wrong with the services, as a coordinator sees them.
 
+use gavel_client::Standing;
+
 use super::finding::{Finding, Severity};
 use crate::args::ClientArgs;
 use crate::commands::check::with_causes;
 use crate::commands::client::{connect, endpoints};
-use crate::config::Config;
+use crate::config::{Config, ShardState};
 
 /// Asks the coordinators that the command line or the configuration names, each by itself: a
 /// client would go on to the next.
@@ -41,7 +43,12 @@ async fn ask(config: &Config, client: &ClientArgs, endpoint: &str) -> Vec<Findin
             )];
         }
     };
-    match gavel.in_doubt().await {
+    let mut findings = match gavel.standing().await {
+        Ok(standing) => compare(config, endpoint, &standing),
+        // The next question is refused as well, and told of there.
+        Err(_) => Vec::new(),
+    };
+    findings.extend(match gavel.in_doubt().await {
         Err(error) => vec![critical(
             endpoint,
             "coordinator_refuses",
@@ -63,5 +70,39 @@ async fn ask(config: &Config, client: &ClientArgs, endpoint: &str) -> Vec<Findin
             });
             wrong.collect()
         }
-    }
+    });
+    findings
+}
+
+/// Compares the shards that a coordinator works with with those of this configuration.
+fn compare(config: &Config, endpoint: &str, standing: &Standing) -> Vec<Finding> {
+    let known = |tag| standing.shards.iter().find(|shard| shard.tag == tag);
+    let ours = config.shard.iter().filter_map(|shard| {
+        let name = &shard.name;
+        let is_draining = shard.state == ShardState::Draining;
+        match known(shard.tag) {
+            None => Some(format!("{endpoint} does not know shard {name}")),
+            Some(there) if there.is_draining != is_draining => Some(match is_draining {
+                true => {
+                    format!("{endpoint} takes transactions for shard {name}, which is draining")
+                }
+                false => format!("{endpoint} takes nothing for shard {name}: it is draining there"),
+            }),
+            Some(_) => None,
+        }
+    });
+    let is_gone = |tag| config.shard.iter().all(|shard| shard.tag != tag);
+    let theirs = standing.shards.iter().filter(|shard| is_gone(shard.tag));
+    let theirs = theirs.map(|shard| format!("{endpoint} still has a shard with tag {}", shard.tag));
+    let differ = |what| Finding {
+        severity: Severity::Warning,
+        place: endpoint.to_owned(),
+        code: "shards_differ",
+        what,
+        why: "it works with another list of shards than this configuration has",
+        fix: "is its file the same? It takes a change over within five seconds, or says in its \
+              log why it does not"
+            .to_owned(),
+    };
+    ours.chain(theirs).map(differ).collect()
 }

@@ -133,7 +133,7 @@ async fn look(config: Option<&Config>, watched: &mut [Watched]) -> Picture {
         }
     }
     let mut gavels = watched.iter().filter_map(|one| one.gavel.as_ref());
-    let shards = gavels.next().map(|gavel| gavel.shards().clone());
+    let shards = gavels.next().map(|gavel| gavel.shards());
     Picture {
         coordinators,
         shards,

@@ -1,5 +1,6 @@
 //! What was seen at one moment.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gavel_client::{CircuitState, Second, ShardInDoubt, ShardMap, Standing};
@@ -11,7 +12,7 @@ const RATE_OVER: usize = 5;
 /// One look at everything.
 pub(super) struct Picture {
     pub(super) coordinators: Vec<Seen>,
-    pub(super) shards: Option<ShardMap>,
+    pub(super) shards: Option<Arc<ShardMap>>,
     pub(super) in_doubt: Result<Vec<ShardInDoubt>, String>,
 }
 
@@ -41,6 +42,8 @@ pub(super) struct ShardRow {
     pub(super) well: usize,
     /// What the others say is wrong, each once.
     pub(super) wrong: Vec<String>,
+    /// Whether a coordinator takes nothing new for it.
+    pub(super) is_draining: bool,
     pub(super) circuits_open: usize,
 }
 
@@ -111,10 +114,12 @@ impl Picture {
                 tag: tag.0,
                 well: 0,
                 wrong: Vec::new(),
+                is_draining: false,
                 circuits_open: 0,
             };
             let all = self.standings().flat_map(|standing| &standing.shards);
             for shard in all.filter(|shard| shard.tag == tag) {
+                row.is_draining |= shard.is_draining;
                 row.circuits_open += usize::from(shard.circuit != CircuitState::Closed);
                 match &shard.wrong {
                     None => row.well += 1,

@@ -103,9 +103,10 @@ fn draw_history(frame: &mut Frame<'_>, area: Rect, history: &[u64]) {
 
 fn draw_shards(frame: &mut Frame<'_>, area: Rect, shards: &[ShardRow], coordinators: usize) {
     let rows = shards.iter().map(|shard| {
-        let state = match shard.wrong.is_empty() {
-            true => "well".to_owned(),
-            false => shard.wrong.join("; "),
+        let state = match (shard.wrong.is_empty(), shard.is_draining) {
+            (true, false) => "well".to_owned(),
+            (true, true) => "draining".to_owned(),
+            (false, _) => shard.wrong.join("; "),
         };
         let row = Row::new([
             shard.name.clone(),
@@ -191,6 +192,7 @@ mod tests {
                 Some(_) => CircuitState::Open,
             },
             wrong: wrong.map(str::to_owned),
+            is_draining: false,
         };
         let second = |unix_s, committed| Second {
             unix_s,
@@ -228,7 +230,7 @@ mod tests {
                     standing: Err("nobody answers".to_owned()),
                 },
             ],
-            shards: Some(ShardMap::new(shards).unwrap()),
+            shards: Some(ShardMap::new(shards).unwrap().into()),
             in_doubt: Ok(vec![ShardInDoubt {
                 shard: name("beta"),
                 branches: Ok(vec![branch]),
