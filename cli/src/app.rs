@@ -38,7 +38,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 
 fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
     match &cli.command {
-        Command::Tx(_) | Command::InDoubt(_) | Command::Top { .. } => run_client(cli, output),
+        Command::Tx(_) | Command::InDoubt(_) | Command::Top { .. } | Command::Health { .. } => {
+            run_client(cli, output)
+        }
         Command::Manual(args) => commands::manual::run(args, output),
         Command::Dev(args) => {
             logging::start(cli, None)?;
@@ -135,6 +137,9 @@ fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
             }
             Command::Top { client, once } => {
                 commands::top::run(config, client, *once, output).await
+            }
+            Command::Health { client, live } => {
+                commands::health::run(config, client, *live, output)
             }
             Command::InDoubt(InDoubtCommand::List { client }) => {
                 commands::in_doubt::list(config, client, output).await

@@ -85,6 +85,19 @@ pub enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Ask whether a process is well; ends with 0 or 1, for health checks
+    #[command(after_help = "Examples:\n  gavel health\n  \
+        gavel health --endpoint http://127.0.0.1:7490 --deadline-ms 3000\n\n\
+        Asks coordinators, and the metrics' address of any service: /health/ready. An address with\n\
+        a path is asked for that path.")]
+    Health {
+        /// Whom to ask.
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Only whether it lives: /health/live
+        #[arg(long)]
+        live: bool,
+    },
     /// Watch coordinators, shards and what is in doubt, live in the terminal
     #[command(after_help = "Examples:\n  gavel top\n  \
         gavel top --endpoint http://one:7400,http://two:7400\n  gavel top --once --json")]

@@ -1,5 +1,7 @@
 //! The command line without any server: help, usage errors, exit codes.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ fn help_names_every_command_and_every_exit_code() {
         "migrate",
         "check",
         "doctor",
+        "health",
         "top",
         "manual",
         "audit",
@@ -230,4 +233,53 @@ fn every_command_has_a_man_page_and_every_shell_its_completions() {
     let ended = gavel(&["manual", "--out", "/dev/null/manual"]);
     assert_eq!(ended.status.code(), Some(1));
     assert!(text(&ended.stderr).contains("/dev/null/manual"));
+}
+
+/// Answers one request with `status`, and gives back what was asked.
+fn answer_once(status: &'static str) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = [0; 1024];
+        let length = stream.read(&mut request).expect("a request");
+        write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n\r\n{{}}").expect("an answer");
+        text(&request[..length])
+    });
+    (format!("http://{address}"), asked)
+}
+
+#[test]
+fn health_is_an_exit_code() {
+    let cases = [
+        ("200 OK", "/health/ready", &[][..], 0),
+        ("200 OK", "/health/live", &["--live"][..], 0),
+        ("503 Service Unavailable", "/health/ready", &[][..], 1),
+        ("404 Not Found", "/health/ready", &[][..], 1),
+    ];
+    for (status, path, more, code) in cases {
+        let (url, asked) = answer_once(status);
+        let args = [&["health", "--endpoint", url.as_str()][..], more].concat();
+        assert_eq!(gavel(&args).status.code(), Some(code), "{status}");
+        let asked = asked.join().expect("it was asked");
+        assert!(
+            asked.starts_with(&format!("GET {path} HTTP/1.1\r\n")),
+            "{asked}"
+        );
+    }
+    let (url, asked) = answer_once("200 OK");
+    let own = format!("{url}/health");
+    assert_eq!(
+        gavel(&["health", "--endpoint", &own]).status.code(),
+        Some(0)
+    );
+    let asked = asked.join().expect("it was asked");
+    assert!(asked.starts_with("GET /health HTTP/1.1"), "{asked}");
+    let gone = gavel(&["health", "--endpoint", &url, "--json"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(
+        text(&gone.stdout).contains("nobody answers there"),
+        "{}",
+        text(&gone.stdout)
+    );
 }

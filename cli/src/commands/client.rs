@@ -25,7 +25,7 @@ pub(crate) async fn connect(config: Option<&Config>, args: &ClientArgs) -> anyho
 }
 
 /// What the command line says, then what the configuration says of `operator`.
-fn trust(config: Option<&Config>, args: &ClientArgs) -> Trust {
+pub(crate) fn trust(config: Option<&Config>, args: &ClientArgs) -> Trust {
     let configured = config.and_then(|config| config.tls.as_ref());
     let configured = configured.map(|tls| tls.files(security::OPERATOR));
     let mut trust = Trust::new();

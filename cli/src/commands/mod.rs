@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod everybody;
+pub(crate) mod health;
 pub(crate) mod in_doubt;
 pub(crate) mod manual;
 pub(crate) mod migrate;
