@@ -23,4 +23,5 @@ for shard in alpha beta gamma; do
     secret "$shard.admin_url" "postgres://postgres:$(cat "secrets/$shard.superuser")@db-$shard:5432/bank?sslmode=disable"
     secret "$shard.database_url" "postgres://participant:$(cat "secrets/$shard.participant")@db-$shard:5432/bank?sslmode=disable"
 done
+secret grafana.admin "$(random)"
 echo "docker/secrets/ is ready"
