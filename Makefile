@@ -27,6 +27,8 @@ SEEDS_FROM ?= 0
 SIM_ARGS ?=
 # Where `make test-console` keeps pictures.
 PICTURES ?= target/pictures
+# Base images of `make test-docker`: `public`, or `local` from Debian's packages.
+BASES ?= public
 # How long `make fuzz` runs each target.
 FUZZ_SECONDS ?= 60
 
@@ -34,7 +36,7 @@ feature_flag = $(if $(TEST_FEATURES),--features $(TEST_FEATURES))
 profile_folder = $(if $(filter dev,$(1)),debug,$(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build deb demo test test-console test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage bench-overload chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
+.PHONY: help setup build deb demo test test-console test-docker test-batch-sizes test-doc verify fix bench bench-quick bench-steady bench-outage bench-overload chaos chaos-holes soak rules-off crash-loop sim fuzz advisories clean-dev
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,6 +47,7 @@ setup: ## Install what is missing: PostgreSQL 15 or newer, a linker, what tests 
 build: ## Build the gavel binary, optimised
 	@scripts/setup.sh run
 	$(CARGO) build --locked --release -p gavel-cli
+	@if command -v objcopy >/dev/null; then scripts/split-debug.sh target/release/gavel target/dist; fi
 
 demo: ## See it happen: transfers between three databases while things are killed
 	@scripts/setup.sh run
@@ -69,6 +72,9 @@ test-console: ## The console in a real Chromium; needs chromedriver (Debian: chr
 	@mkdir -p $(PICTURES)
 	GAVEL_PICTURES=$(abspath $(PICTURES)) $(CARGO) nextest run --locked -p gavel-cli --features gavel-cli/browser $(feature_flag) -E 'binary(console)'
 
+test-docker: ## docker/compose.yaml from nothing to nothing, with kills; needs a Docker engine. BASES=local makes the base images from Debian's packages
+	BASES=$(BASES) scripts/test-docker.sh
+
 test-doc: ## The examples in the documentation
 	$(CARGO) test --locked --workspace --doc $(feature_flag)
 
@@ -79,7 +85,7 @@ verify: ## Check format, lints, documentation, architecture and dependencies; wr
 	scripts/check-edges.sh
 	@scripts/setup.sh test >/dev/null
 	cargo deny --locked check bans licenses sources
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh docker/*.sh docker/shard/*.sh .ci/run && echo "shellcheck: clean"; \
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh docker/*.sh docker/shard/*.sh docker/local/*.sh .ci/run && echo "shellcheck: clean"; \
 	else echo "shellcheck: not installed, skipped"; fi
 
 fix: ## Format, and apply the lints' own corrections
