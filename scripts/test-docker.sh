@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 export PROFILE=${PROFILE:-quick}
 export COMPOSE_PROJECT_NAME=gavel-test
 export BASES=${BASES:-public}
-# Of the local bases: which Debian, and from where; the default is where this machine has its own from.
+# Of the local bases: which Debian, and from where.
 readonly SUITE=${SUITE:-bookworm}
 readonly MIRROR=${MIRROR:-http://deb.debian.org/debian}
 readonly DEMO=http://127.0.0.1:7500
@@ -118,7 +118,7 @@ open_account() {
     printf '%s' "$id"
 }
 
-# transfer KEY FROM TO : as a careful client: again under the same key until it hears an outcome.
+# is_done KEY FROM TO : whether the transfer is; called again under the same key until it is, as a careful client does.
 is_done() {
     local status
     status=$(json -o "$work/answer" -w '%{http_code}' "$DEMO/transfers" -H "idempotency-key: $1" \
@@ -131,8 +131,11 @@ is_done() {
 }
 
 transfer_and_kill() {
-    local accounts=() step victim from to
-    for _ in 1 2 3 4 5 6; do accounts+=("$(open_account)"); done
+    local accounts=() id step victim killed from to
+    for _ in 1 2 3 4 5 6; do
+        id=$(open_account)
+        accounts+=("$id")
+    done
     for ((step = 0; step < TRANSFERS; step++)); do
         case $step in
             10) victim=participant-alpha ;;
@@ -143,8 +146,10 @@ transfer_and_kill() {
         if [ -n "$victim" ]; then
             say "killing $victim"
             # From the outside: Docker then does not start it again by itself.
-            docker kill "$(container "$victim")" >/dev/null
-            (until_ok 60 "$victim starts" docker start "$(container "$victim")" >/dev/null) &
+            # Its name is asked for first: Compose does not list what does not run.
+            killed=$(container "$victim")
+            docker kill "$killed" >/dev/null
+            (until_ok 60 "$victim starts" docker start "$killed" >/dev/null) &
         fi
         from=${accounts[step % 6]} to=${accounts[(step * 5 + 1 + step / 6) % 6]}
         [ "$from" != "$to" ] || to=${accounts[(step + 1) % 6]}
