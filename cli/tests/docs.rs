@@ -300,3 +300,22 @@ fn the_configuration_for_kubernetes_is_one() {
     }
     assert!(config.tls.is_some());
 }
+
+#[test]
+fn the_configurations_of_compose_and_of_a_fleet_from_nothing_are_ones() {
+    let compose: Config =
+        toml::from_str(include_str!("../../docker/gavel.toml")).expect("a configuration");
+    assert!(
+        compose.metrics.listen.is_some(),
+        "health checks and Prometheus ask there"
+    );
+    let page = docs("operations.md");
+    let fleet = section(
+        &page,
+        "From nothing to a fleet with certificates and dashboards",
+    );
+    let (_, rest) = fleet.split_once("<<'TOML'\n").expect("it is there");
+    let (text, _) = rest.split_once("TOML\n").expect("it ends");
+    let fleet: Config = toml::from_str(text).expect("a configuration");
+    assert!(fleet.tls.is_some());
+}

@@ -18,6 +18,7 @@ use stage::{ALPHA, BETA, Stage};
 
 const GAVEL: &str = env!("CARGO_BIN_EXE_gavel");
 const DASHBOARD: &str = include_str!("../../../ops/grafana/gavel.json");
+const CONSOLE: &str = include_str!("../../../ops/prometheus/consoles/gavel.html");
 const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
 /// Bugs of Gavel have no fault that shows them.
@@ -67,7 +68,8 @@ fn every_alert_has_its_entry_and_every_query_its_metrics() {
     let known = all.map(|metric| metric.name).chain([OF_PROCESSES]);
     let known: BTreeSet<&str> = known.collect();
     let queries = expressions().join("\n");
-    for name in metrics_in(&queries).iter().chain(&metrics_in(RULES)) {
+    let texts = [queries.as_str(), RULES, CONSOLE];
+    for name in texts.into_iter().flat_map(metrics_in) {
         let parts = ["_bucket", "_sum", "_count"];
         let whole = parts.iter().find_map(|part| name.strip_suffix(part));
         assert!(
