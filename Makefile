@@ -95,8 +95,9 @@ fix: ## Format, and apply the lints' own corrections
 deb: ## A package for Debian and its kin, in target/debian/; needs cargo-deb (cargo install cargo-deb)
 	@command -v cargo-deb >/dev/null || { echo "deb: there is no cargo-deb: cargo install cargo-deb" >&2; exit 1; }
 	$(CARGO) build --locked --release -p gavel-cli
+	scripts/split-debug.sh target/release/gavel target/dist
 	target/release/gavel manual --out target/manual
-	$(CARGO) deb --locked --no-build -p gavel-cli
+	$(CARGO) deb --locked --no-build --no-strip -p gavel-cli
 
 bench: ## Measure side by side against hand-written two-phase commit; writes docs/benchmarks*
 	@scripts/setup.sh run
