@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use gavel_migrations::{IdentityClaim, Report};
+use gavel_tls::DatabaseUrl;
 use serde_json::json;
 
 use crate::args::MigrateArgs;
@@ -64,12 +65,9 @@ pub(crate) async fn migrate(
 
 /// The participant's login role is whom `database_url` names.
 fn participant_role(shard: &ShardConfig) -> anyhow::Result<Option<String>> {
-    let parsed: tokio_postgres::Config = shard
-        .database_url()
-        .expose()
-        .parse()
+    let parsed = DatabaseUrl::parse(shard.database_url().expose())
         .context("database_url is not a usable address")?;
-    Ok(parsed.get_user().map(str::to_owned))
+    Ok(parsed.config.get_user().map(str::to_owned))
 }
 
 /// Nobody said who may migrate.
@@ -98,5 +96,22 @@ fn describe(shard: &ShardConfig, report: &Report) -> String {
             format!("{name}: schema {before} -> {version} (incarnation {incarnation})")
         }
         None => format!("{name}: schema {version} installed (incarnation {incarnation})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn an_encrypted_address_names_its_role_too() {
+        let text = "deployment = \"bank\"\n[[shard]]\nname = \"alpha\"\ntag = 1\ndatabase_url = \
+                    \"postgres://teller:secret@db.example/bank?sslmode=verify-full&sslrootcert=/ca.pem\"\n";
+        let config =
+            crate::config::parse(Path::new("gavel.toml"), text, []).expect("a configuration");
+        let role = participant_role(&config.shard[0]).expect("an address");
+        assert_eq!(role.as_deref(), Some("teller"));
     }
 }
