@@ -122,7 +122,8 @@ impl Engine for Checking {
     }
 
     fn shard_health(&self) -> Vec<(ShardTag, Option<String>)> {
-        let shards = self.shards().iter();
+        let shards = self.shards();
+        let shards = shards.iter();
         shards.map(|(tag, _)| (tag, None)).collect()
     }
 
