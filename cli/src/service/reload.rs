@@ -39,7 +39,8 @@ impl Source {
     /// The file that the command line names. From now on SIGHUP does not end the process.
     pub(crate) fn of(cli: &Cli) -> anyhow::Result<Self> {
         Ok(Self {
-            seen: modified(&cli.config),
+            // Looked at once more: it may have changed since it was loaded.
+            seen: None,
             path: cli.config.clone(),
             hangup: signal(SignalKind::hangup()).context("cannot listen to SIGHUP")?,
             keeps_log_level: cli.log_level.is_some(),
