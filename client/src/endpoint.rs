@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gavel_protocol::ShardMap;
+use gavel_protocol::{RefusalCode, ShardMap};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -41,7 +41,12 @@ impl Endpoint {
             Ok(ended) => ended,
             Err(_) => Err(Failure::Lost(format!("no answer within {time:?}"))),
         };
-        let failed = matches!(ended, Err(Failure::NotSent(_) | Failure::Lost(_)));
+        let failed = match &ended {
+            Ok(_) => false,
+            Err(Failure::NotSent(_) | Failure::Lost(_)) => true,
+            // It answers, but takes nothing: others will.
+            Err(Failure::Refused(refusal)) => refusal.code == RefusalCode::ShuttingDown,
+        };
         *self.shunned_until.lock() = failed.then(|| Instant::now() + SHUNNED_FOR);
         ended
     }

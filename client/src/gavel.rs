@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gavel_protocol::message::InDoubtBranch;
 use gavel_protocol::standing::Standing;
-use gavel_protocol::{Gid, Isolation, ShardMap, ShardName, ShardTag, Txid};
+use gavel_protocol::{Gid, Isolation, Refusal, RefusalCode, ShardMap, ShardName, ShardTag, Txid};
 use parking_lot::RwLock;
 
 use crate::builder::TransactionBuilder;
@@ -229,6 +229,33 @@ impl Gavel {
         Ok(named.collect())
     }
 
+    /// Has a coordinator ask a shard for a sign of life now, instead of when its circuit's pause is
+    /// over, and says what it found. Only one coordinator is asked, and once. For operators;
+    /// `because` goes into its audit log, and has 1 to 500 characters.
+    ///
+    /// # Errors
+    /// The shard gives no sign of life, the request was refused, or nobody answered it in time.
+    pub async fn retry_shard(&self, shard: &ShardName, because: &str) -> Result<String, CallError> {
+        let unknown = || {
+            let message = format!("there is no shard `{shard}`");
+            CallError::Refused(Refusal::new(RefusalCode::UnknownShard, message))
+        };
+        let tag = self.shards().tag(shard).ok_or_else(unknown)?;
+        self.ask_once(|t| async move { t.retry_shard(tag, because).await })
+            .await
+    }
+
+    /// Has a coordinator take nothing new, until it is told otherwise or restarted; returns how many
+    /// transactions it still holds. Connect to that coordinator alone: of several, any one is told.
+    /// For operators; `because` goes into its audit log, and has 1 to 500 characters.
+    ///
+    /// # Errors
+    /// The request was refused, or nobody answered it in time.
+    pub async fn set_draining(&self, is_draining: bool, because: &str) -> Result<u64, CallError> {
+        self.ask_once(|t| async move { t.set_draining(is_draining, because).await })
+            .await
+    }
+
     /// Resolves one in-doubt branch now, and says what was done. For operators; `because` goes into
     /// the coordinator's audit log, and has 1 to 500 characters.
     ///
@@ -292,6 +319,20 @@ impl Gavel {
         Fut: Future<Output = Result<T, Failure>>,
     {
         ask(&self.inner.endpoints, &self.inner.options, call).await
+    }
+
+    /// Asks what must not be asked twice without need.
+    async fn ask_once<T, F, Fut>(&self, call: F) -> Result<T, CallError>
+    where
+        F: FnOnce(Arc<dyn Transport>) -> Fut,
+        Fut: Future<Output = Result<T, Failure>>,
+    {
+        let time = self.inner.options.attempt_timeout;
+        let ended = self.inner.endpoints.next().call(time, call).await;
+        ended.map_err(|failure| match failure {
+            Failure::Refused(refusal) => CallError::Refused(refusal),
+            Failure::NotSent(detail) | Failure::Lost(detail) => CallError::Unreachable { detail },
+        })
     }
 
     pub(crate) fn outcome(&self, txid: Txid, answer: Answer) -> Outcome {

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use gavel_participant::Participant;
 use gavel_protocol::circuit::{Circuit, Rules, State};
 use gavel_protocol::message::{Decided, Finished, NoVote, Vote};
 use gavel_protocol::{Limits, Refusal, RefusalCode, ShardMap, ShardTag};
@@ -145,6 +146,39 @@ impl Circuits {
             watched,
             started: self.started,
         }
+    }
+
+    /// Asks a shard for a sign of life now, whatever its circuit says. If there is one, the next
+    /// transaction may try; without one everything stays as it is.
+    ///
+    /// # Errors
+    /// [`RefusalCode::ShardUnavailable`]: it gives none, and why.
+    pub async fn retry(
+        &self,
+        shard: ShardTag,
+        participant: &dyn Participant,
+    ) -> Result<String, Refusal> {
+        let asked = tokio::time::timeout(self.silence, participant.retention()).await;
+        let wrong = match asked {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {} ms", self.silence.as_millis())),
+        };
+        if let Some(wrong) = wrong {
+            return Err(Refusal::new(RefusalCode::ShardUnavailable, wrong));
+        }
+        let Some(watched) = self.watched(shard) else {
+            return Ok("it answers".to_owned());
+        };
+        watched.change(|seen| seen.circuit.on_sign_of_life());
+        Ok(match self.state(shard) {
+            State::Closed => "it answers, and takes transactions".to_owned(),
+            State::HalfOpen | State::Open => {
+                "it answers: the next transaction may try it, and all others if that one gets an \
+                 answer"
+                    .to_owned()
+            }
+        })
     }
 
     /// How a shard's circuit stands.

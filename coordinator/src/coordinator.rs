@@ -4,6 +4,7 @@ mod reconfigure;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -61,6 +62,8 @@ pub struct Inner {
     in_flight: Mutex<HashMap<Txid, Arc<Ticket>>>,
     stop: CancellationToken,
     leave: CancellationToken,
+    /// Told so by an operator, until he says otherwise or the process ends.
+    is_draining: AtomicBool,
 }
 
 impl Coordinator {
@@ -93,6 +96,7 @@ impl Coordinator {
             tasks,
             stop,
             leave,
+            is_draining: AtomicBool::new(false),
         });
         tokio::spawn(metrics::keep_gauges(Arc::downgrade(&inner)));
         tokio::spawn(circuits::look_after(Arc::downgrade(&inner)));
@@ -121,9 +125,18 @@ impl Inner {
         self.sessions.count()
     }
 
+    fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
     fn check_open(&self) -> Result<(), Refusal> {
         if self.stop.is_cancelled() {
             let message = "this coordinator is shutting down: use another one";
+            return Err(Refusal::new(RefusalCode::ShuttingDown, message));
+        }
+        if self.is_draining() {
+            let message =
+                "this coordinator takes nothing new, by an operator's wish: use another one";
             return Err(Refusal::new(RefusalCode::ShuttingDown, message));
         }
         Ok(())
@@ -214,8 +227,8 @@ impl Engine for Coordinator {
     }
 
     async fn not_ready(&self) -> Option<String> {
-        if self.0.check_open().is_err() {
-            return Some("shutting down".to_owned());
+        if let Err(refusal) = self.0.check_open() {
+            return Some(refusal.message);
         }
         let (health, shards) = (self.shard_health(), self.shards());
         let unwell = health.iter().filter_map(|(tag, why)| {
@@ -256,6 +269,7 @@ impl Engine for Coordinator {
             waiting: lanes.waiting as u64,
             deepest: lanes.deepest as u64,
             sessions: inner.open_sessions() as u64,
+            is_draining: inner.is_draining(),
             shards: shards.collect(),
             seconds: inner.meters.recent.seconds(),
         }
@@ -396,6 +410,19 @@ impl Engine for Coordinator {
                 )
             });
         futures::future::join_all(asked).await
+    }
+
+    async fn retry_shard(&self, shard: ShardTag) -> Result<String, Refusal> {
+        let Some(participant) = self.0.directory.shard(shard) else {
+            let message = format!("there is no shard with tag {shard}");
+            return Err(Refusal::new(RefusalCode::UnknownShard, message));
+        };
+        self.0.presence.hurry(shard);
+        self.0.circuits.retry(shard, &*participant).await
+    }
+
+    fn set_draining(&self, is_draining: bool) {
+        self.0.is_draining.store(is_draining, Ordering::Relaxed);
     }
 
     async fn resolve(&self, gid: Gid) -> Result<String, Refusal> {

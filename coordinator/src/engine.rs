@@ -122,4 +122,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Resolves one branch now. For operators.
     async fn resolve(&self, gid: Gid) -> Result<String, Refusal>;
+
+    /// Asks a shard for a sign of life now; if it gives one, the next transaction may try it.
+    /// Says what was found. For operators.
+    async fn retry_shard(&self, shard: ShardTag) -> Result<String, Refusal>;
+
+    /// Takes nothing new while this is set; what is here goes on. For operators.
+    fn set_draining(&self, is_draining: bool);
 }

@@ -10,6 +10,7 @@ use gavel_participant::{Attendance, Directory, Participant};
 use gavel_protocol::message::ShardIdentity;
 use gavel_protocol::{DriverId, Limits, Refusal, RefusalCode, ShardTag};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff;
@@ -31,6 +32,8 @@ struct Shared {
 struct Attending {
     participant: Arc<dyn Participant>,
     stop: CancellationToken,
+    /// Ends the pause before the next attempt.
+    hurry: Arc<Notify>,
 }
 
 impl Presence {
@@ -77,18 +80,39 @@ impl Presence {
     fn start_attending(&self, tag: ShardTag, participant: Arc<dyn Participant>) -> Attending {
         self.0.attended.write().insert(tag, false);
         let stop = self.0.leave.child_token();
+        let hurry = Arc::new(Notify::new());
         let (presence, stopped, at) = (self.clone(), stop.clone(), participant.clone());
+        let hurried = Arc::clone(&hurry);
         tokio::spawn(async move {
-            let keep = presence.keep_attending(tag, at);
+            let keep = presence.keep_attending(tag, at, hurried);
             stopped.run_until_cancelled(keep).await;
         });
-        Attending { participant, stop }
+        Attending {
+            participant,
+            stop,
+            hurry,
+        }
     }
 
-    async fn keep_attending(&self, tag: ShardTag, participant: Arc<dyn Participant>) {
+    /// Whoever waits before he tries again to attend there tries now.
+    pub fn hurry(&self, tag: ShardTag) {
+        if let Some(attending) = self.0.attending.lock().get(&tag) {
+            attending.hurry.notify_waiters();
+        }
+    }
+
+    async fn keep_attending(
+        &self,
+        tag: ShardTag,
+        participant: Arc<dyn Participant>,
+        hurry: Arc<Notify>,
+    ) {
         let mut attempt = 0;
         loop {
-            tokio::time::sleep(backoff::pause(attempt, &self.0.limits)).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff::pause(attempt, &self.0.limits)) => {}
+                () = hurry.notified() => {}
+            }
             attempt += 1;
             match self.attend(tag, &participant).await {
                 Ok(attendance) => {

@@ -141,6 +141,7 @@ impl Engine for Checking {
             waiting: 0,
             deepest: 0,
             sessions: 0,
+            is_draining: false,
             shards: Vec::new(),
             seconds: Vec::new(),
         }
@@ -232,4 +233,10 @@ impl Engine for Checking {
     async fn resolve(&self, _gid: Gid) -> Result<String, Refusal> {
         self.sometimes("rolled back".to_owned())
     }
+
+    async fn retry_shard(&self, _shard: ShardTag) -> Result<String, Refusal> {
+        self.sometimes("it answers".to_owned())
+    }
+
+    fn set_draining(&self, _is_draining: bool) {}
 }

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use libfuzzer_sys::fuzz_target;
 use tower::ServiceExt as _;
 
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 12] = [
     "Submit",
     "Status",
     "Abort",
@@ -21,6 +21,8 @@ const METHODS: [&str; 10] = [
     "Commit",
     "Rollback",
     "ResolveInDoubt",
+    "RetryShard",
+    "SetDraining",
     "SubmitStream",
 ];
 

@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-const ROUTES: [&str; 7] = [
+const ROUTES: [&str; 9] = [
     "/v1/transactions",
     "/v1/transactions/01997f00-0000-7000-8000-000000000001/abort",
     "/v1/txids",
@@ -21,6 +21,8 @@ const ROUTES: [&str; 7] = [
     "/v1/sessions/01997f00-0000-7000-8000-000000000001/statements",
     "/v1/sessions/01997f00-0000-7000-8000-000000000001/commit",
     "/v1/in-doubt/resolve",
+    "/v1/shards/retry",
+    "/v1/draining",
 ];
 
 fuzz_target!(|data: &[u8]| {

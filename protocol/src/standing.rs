@@ -22,6 +22,8 @@ pub struct Standing {
     pub deepest: u64,
     /// Interactive transactions that are open.
     pub sessions: u64,
+    /// Whether an operator has told it to take nothing new.
+    pub is_draining: bool,
     /// Every shard.
     pub shards: Vec<ShardStanding>,
     /// The last minutes without the second that is going on, oldest first and without gaps.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use gavel_coordinator::{Engine, InteractiveAnswer, Submission};
 use gavel_protocol::outcome::Status;
 use gavel_protocol::standing::Standing;
-use gavel_protocol::{Ack, Gid, Isolation, Outcome, Principal, ShardMap, Txid};
+use gavel_protocol::{Ack, Gid, Isolation, Outcome, Principal, ShardMap, ShardTag, Txid};
 
 use super::{Answer, Execute, Executed, Failure, InDoubt, Submit, Transport};
 
@@ -87,6 +87,19 @@ impl Transport for Embedded {
     async fn resolve(&self, gid: Gid, because: &str) -> Result<String, Failure> {
         tracing::info!(target: "gavel::audit", what = "resolve", %gid, because);
         self.0.resolve(gid).await.map_err(Failure::Refused)
+    }
+
+    async fn retry_shard(&self, shard: ShardTag, because: &str) -> Result<String, Failure> {
+        tracing::info!(target: "gavel::audit", what = "shard retry", %shard, because);
+        self.0.retry_shard(shard).await.map_err(Failure::Refused)
+    }
+
+    async fn set_draining(&self, is_draining: bool, because: &str) -> Result<u64, Failure> {
+        let what = if is_draining { "drain" } else { "resume" };
+        tracing::info!(target: "gavel::audit", what, because);
+        self.0.set_draining(is_draining);
+        let standing = self.0.standing();
+        Ok(standing.in_flight + standing.sessions)
     }
 }
 

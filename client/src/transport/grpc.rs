@@ -210,8 +210,12 @@ impl Transport for Grpc {
         };
         check_txid(submit.txid, &response.txid)?;
         let results = response.results.into_iter().map(results);
+        let outcome = match outcome(response.outcome)? {
+            Outcome::Refused(refusal) => return Err(Failure::Refused(refusal)),
+            outcome => outcome,
+        };
         Ok(Answer {
-            outcome: outcome(response.outcome)?,
+            outcome,
             results: results.collect::<Result<_, _>>()?,
         })
     }
@@ -312,6 +316,32 @@ impl Transport for Grpc {
             Kind::Done(done) => Ok(done),
             Kind::Refused(refusal) => Err(refused_by(refusal)),
         }
+    }
+
+    async fn retry_shard(&self, shard: ShardTag, because: &str) -> Result<String, Failure> {
+        use wire::retry_shard_response::Answer as Kind;
+        let shards = self.known_shards()?;
+        let name = shards
+            .name(shard)
+            .ok_or_else(|| missing("shard of that tag"))?;
+        let request = wire::RetryShardRequest {
+            shard: name.to_string(),
+            because: because.to_owned(),
+        };
+        let response = answered(self.client().retry_shard(request).await)?;
+        match response.answer.ok_or_else(|| missing("answer"))? {
+            Kind::Done(done) => Ok(done),
+            Kind::Refused(refusal) => Err(refused_by(refusal)),
+        }
+    }
+
+    async fn set_draining(&self, is_draining: bool, because: &str) -> Result<u64, Failure> {
+        let request = wire::SetDrainingRequest {
+            draining: is_draining,
+            because: because.to_owned(),
+        };
+        let response = answered(self.client().set_draining(request).await)?;
+        Ok(response.under_way)
     }
 }
 

@@ -86,4 +86,6 @@ pub(crate) trait Transport: Send + Sync {
     async fn in_doubt(&self) -> Result<InDoubt, Failure>;
     async fn standing(&self) -> Result<Standing, Failure>;
     async fn resolve(&self, gid: Gid, because: &str) -> Result<String, Failure>;
+    async fn retry_shard(&self, shard: ShardTag, because: &str) -> Result<String, Failure>;
+    async fn set_draining(&self, is_draining: bool, because: &str) -> Result<u64, Failure>;
 }

@@ -415,6 +415,20 @@ impl Gavel for Service {
         unexpected()
     }
 
+    async fn retry_shard(
+        &self,
+        _: Request<wire::RetryShardRequest>,
+    ) -> Answered<wire::RetryShardResponse> {
+        unexpected()
+    }
+
+    async fn set_draining(
+        &self,
+        _: Request<wire::SetDrainingRequest>,
+    ) -> Answered<wire::SetDrainingResponse> {
+        unexpected()
+    }
+
     async fn get_standing(
         &self,
         _: Request<wire::StandingRequest>,

@@ -231,6 +231,7 @@ pub(super) fn standing(standing: Standing, shards: &ShardMap) -> Response {
         "waiting": standing.waiting,
         "deepest": standing.deepest,
         "sessions": standing.sessions,
+        "draining": standing.is_draining,
         "shards": standing.shards.iter().map(shard).collect::<Vec<_>>(),
         "seconds": standing.seconds.iter().map(second).collect::<Vec<_>>(),
     });

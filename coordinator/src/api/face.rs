@@ -285,18 +285,48 @@ impl Face {
                 "not a gid of Gavel's: send one as it was listed",
             )
         })?;
-        if because.trim().is_empty() || because.chars().count() > REASON_CHARS_MAX {
-            let message = format!(
-                "say why, in 1 to {REASON_CHARS_MAX} characters: it goes into the audit log"
-            );
-            return Err(ApiError::bad("invalid_reason", message));
-        }
+        require_reason(because)?;
         tracing::info!(
             target: "gavel::audit", who = %caller.principal, what = "resolve", %gid, because
         );
         let engine = Arc::clone(&self.engine);
         let running = detached(async move { engine.resolve(gid).await });
         Ok(running.await.ok_or_else(ApiError::internal)??)
+    }
+
+    /// Asks a shard for a sign of life now. For operators.
+    pub(super) async fn retry_shard(
+        self: Arc<Self>,
+        caller: Caller,
+        name: &str,
+        because: &str,
+    ) -> Result<String, ApiError> {
+        require_operator(&caller, "shard retry")?;
+        let shard = self.shard(name)?;
+        require_reason(because)?;
+        tracing::info!(
+            target: "gavel::audit", who = %caller.principal, what = "shard retry", shard = name, because
+        );
+        let engine = Arc::clone(&self.engine);
+        let running = detached(async move { engine.retry_shard(shard).await });
+        Ok(running.await.ok_or_else(ApiError::internal)??)
+    }
+
+    /// Has the coordinator take nothing new, or take transactions again; returns how many it still
+    /// holds. For operators.
+    pub(super) fn set_draining(
+        &self,
+        caller: &Caller,
+        is_draining: bool,
+        because: &str,
+    ) -> Result<u64, ApiError> {
+        let what = if is_draining { "drain" } else { "resume" };
+        require_operator(caller, what)?;
+        require_reason(because)?;
+        tracing::info!(target: "gavel::audit", who = %caller.principal, what, because);
+        self.engine.set_draining(is_draining);
+        let standing = self.engine.standing();
+        Ok(standing.in_flight + standing.sessions)
     }
 
     /// What the coordinator remembers of a transaction. For operators: it names those of others.
@@ -337,6 +367,15 @@ fn require_operator(caller: &Caller, what: &str) -> Result<(), ApiError> {
     }
     tracing::warn!(target: "gavel::audit", who = %caller.principal, what, "forbidden");
     Err(ApiError::forbidden())
+}
+
+fn require_reason(because: &str) -> Result<(), ApiError> {
+    if because.trim().is_empty() || because.chars().count() > REASON_CHARS_MAX {
+        let message =
+            format!("say why, in 1 to {REASON_CHARS_MAX} characters: it goes into the audit log");
+        return Err(ApiError::bad("invalid_reason", message));
+    }
+    Ok(())
 }
 
 /// Of the shards that are written, the one with the lowest tag; without any, of all. The same

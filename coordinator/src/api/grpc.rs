@@ -392,4 +392,32 @@ impl Gavel for Grpc {
         let response = convert::standing_to_wire(standing, &self.face.shards());
         Ok(Response::new(response))
     }
+
+    async fn retry_shard(
+        &self,
+        request: Request<wire::RetryShardRequest>,
+    ) -> Answered<wire::RetryShardResponse> {
+        let caller = caller(&request)?;
+        let wire::RetryShardRequest { shard, because } = request.into_inner();
+        use wire::retry_shard_response::Answer as Kind;
+        let retried = Arc::clone(&self.face).retry_shard(caller, &shard, &because);
+        let answer = match retried.await {
+            Ok(done) => Kind::Done(done),
+            Err(error) => Kind::Refused(refusal(error)?.into()),
+        };
+        Ok(Response::new(wire::RetryShardResponse {
+            answer: Some(answer),
+        }))
+    }
+
+    async fn set_draining(
+        &self,
+        request: Request<wire::SetDrainingRequest>,
+    ) -> Answered<wire::SetDrainingResponse> {
+        let caller = caller(&request)?;
+        let wire::SetDrainingRequest { draining, because } = request.into_inner();
+        let under_way = self.face.set_draining(&caller, draining, &because);
+        let under_way = under_way.map_err(|error| status(&error))?;
+        Ok(Response::new(wire::SetDrainingResponse { under_way }))
+    }
 }

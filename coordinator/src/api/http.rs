@@ -19,7 +19,7 @@ use super::body::{JsonBody, OptionalBody, TxidInPath};
 use super::error::{ApiError, respond};
 use super::face::{Face, Step};
 use super::openapi::openapi;
-use super::request::{Begin, Commit, Execute, Mint, Resolve, Submit};
+use super::request::{Begin, Commit, Execute, Mint, Resolve, RetryShard, SetDraining, Submit};
 use super::{console, grpc, health};
 use crate::engine::{Answer, InteractiveAnswer};
 
@@ -42,6 +42,8 @@ pub(super) fn router(face: Arc<Face>) -> Router {
         .route("/v1/in-doubt", get(in_doubt))
         .route("/v1/in-doubt/resolve", post(resolve))
         .route("/v1/shards", get(shards))
+        .route("/v1/shards/retry", post(retry_shard))
+        .route("/v1/draining", post(set_draining))
         .route("/health/shards", get(shard_health))
         .route_service(
             "/gavel.v1.Gavel/SubmitStream",
@@ -227,6 +229,28 @@ async fn resolve(State(face): Shared, caller: Caller, body: JsonBody<Resolve>) -
     Ok(respond(
         StatusCode::OK,
         json!({ "gid": gid, "resolution": done }),
+    ))
+}
+
+async fn retry_shard(State(face): Shared, caller: Caller, body: JsonBody<RetryShard>) -> Answered {
+    let RetryShard { shard, because } = body.0;
+    let found = face.retry_shard(caller, &shard, &because).await?;
+    Ok(respond(
+        StatusCode::OK,
+        json!({ "shard": shard, "found": found }),
+    ))
+}
+
+async fn set_draining(
+    State(face): Shared,
+    caller: Caller,
+    body: JsonBody<SetDraining>,
+) -> Answered {
+    let SetDraining { draining, because } = body.0;
+    let under_way = face.set_draining(&caller, draining, &because)?;
+    Ok(respond(
+        StatusCode::OK,
+        json!({ "draining": draining, "under_way": under_way }),
     ))
 }
 

@@ -186,6 +186,22 @@ const OPERATIONS: &[Operation] = &[
         answers: &[(200, "Names and numbers", "Shards")],
     },
     Operation {
+        method: "post",
+        path: "/v1/shards/retry",
+        id: "retryShard",
+        summary: "Ask a shard for a sign of life now. For operators",
+        body: Some(("RetryShard", false)),
+        answers: &[(200, "It answers", "Retried")],
+    },
+    Operation {
+        method: "post",
+        path: "/v1/draining",
+        id: "setDraining",
+        summary: "Take nothing new, or take transactions again. For operators",
+        body: Some(("SetDraining", false)),
+        answers: &[(200, "So it is now", "Draining")],
+    },
+    Operation {
         method: "get",
         path: "/health/live",
         id: "live",
@@ -308,6 +324,7 @@ fn sent() -> Value {
     );
     let isolation = json!({ "enum": ["read_committed", "repeatable_read", "serializable"] });
     let ack = json!({ "enum": ["applied", "decided"] });
+    let because = json!({ "type": "string", "minLength": 1, "maxLength": REASON_CHARS_MAX });
     json!({
         "Txid": {
             "type": "string",
@@ -345,10 +362,9 @@ fn sent() -> Value {
             "expect": or_null(reference("Guard")),
         }), &["params", "expect"], true),
         "Commit": object(json!({ "ack": or_null(ack) }), &["ack"], true),
-        "Resolve": object(json!({
-            "gid": text,
-            "because": { "type": "string", "minLength": 1, "maxLength": REASON_CHARS_MAX },
-        }), &[], true),
+        "Resolve": object(json!({ "gid": text, "because": because }), &[], true),
+        "RetryShard": object(json!({ "shard": shard, "because": because }), &[], true),
+        "SetDraining": object(json!({ "draining": { "type": "boolean" }, "because": because }), &[], true),
     })
 }
 
@@ -418,6 +434,8 @@ fn told() -> Value {
             "error": reference("Error"),
         }), &["branches", "error"], false)) }), &[], false),
         "Resolved": object(json!({ "gid": text, "resolution": text }), &[], false),
+        "Retried": object(json!({ "shard": text, "found": text }), &[], false),
+        "Draining": object(json!({ "draining": flag, "under_way": whole }), &[], false),
         "Live": object(json!({ "live": flag }), &[], false),
         "Ready": object(json!({ "ready": flag }), &[], false),
         "ShardHealth": object(json!({ "shards": {
@@ -441,10 +459,12 @@ fn told() -> Value {
         "Standing": object(json!({
             "version": text, "started_unix_s": whole, "in_flight": whole, "in_flight_max": whole,
             "lanes": whole, "waiting": whole, "deepest": whole, "sessions": whole,
+            "draining": flag,
             "shards": list(object(json!({
                 "shard": maybe("string"), "tag": whole,
                 "circuit": { "enum": ["closed", "half_open", "open"] },
                 "wrong": maybe("string"),
+                "draining": flag,
             }), &[], false)),
             "seconds": list(object(json!({
                 "unix_s": whole, "committed": whole, "aborted": whole, "refused": whole,

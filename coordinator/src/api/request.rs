@@ -149,6 +149,22 @@ pub(super) struct Resolve {
     pub(super) because: String,
 }
 
+/// `POST /v1/shards/retry`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryShard {
+    pub(super) shard: String,
+    pub(super) because: String,
+}
+
+/// `POST /v1/draining`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetDraining {
+    pub(super) draining: bool,
+    pub(super) because: String,
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

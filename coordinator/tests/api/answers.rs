@@ -315,6 +315,15 @@ async fn operators_and_probes_are_answered() {
         heard.body,
         json!({ "gid": GID, "resolution": "rolled back" })
     );
+    let retry = json!({ "shard": "beta", "because": "ticket 1" });
+    let heard = server.post("/v1/shards/retry", retry).await;
+    assert_eq!(
+        heard.body,
+        json!({ "shard": "beta", "found": "it answers" })
+    );
+    let drain = json!({ "draining": true, "because": "ticket 1" });
+    let heard = server.post("/v1/draining", drain).await;
+    assert_eq!(heard.body, json!({ "draining": true, "under_way": 9 }));
     let heard = server.get("/v1/shards").await;
     let expected = json!({ "shards": [
         { "name": "alpha", "tag": 1 }, { "name": "beta", "tag": 2 },

@@ -293,12 +293,19 @@ async fn bad_statements_of_a_session_are_refused() {
     }
     for because in ["", " \t", &"x".repeat(501)] {
         let resolve = json!({ "gid": GID, "because": because });
-        expect(
-            &server.post("/v1/in-doubt/resolve", resolve).await,
-            400,
-            "invalid_reason",
-        );
+        let retry = json!({ "shard": "alpha", "because": because });
+        let drain = json!({ "draining": true, "because": because });
+        for (path, body) in [
+            ("/v1/in-doubt/resolve", resolve),
+            ("/v1/shards/retry", retry),
+            ("/v1/draining", drain),
+        ] {
+            expect(&server.post(path, body).await, 400, "invalid_reason");
+        }
     }
+    let nowhere = json!({ "shard": "gamma", "because": "ticket 1" });
+    let heard = server.post("/v1/shards/retry", nowhere).await;
+    expect(&heard, 400, "unknown_shard");
     let gid = json!({ "gid": "pg_gid_16395_731", "because": "ticket 1" });
     expect(
         &server.post("/v1/in-doubt/resolve", gid).await,

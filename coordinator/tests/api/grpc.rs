@@ -211,6 +211,41 @@ async fn operators_and_sessions_are_served() {
 }
 
 #[tokio::test]
+async fn operators_retry_shards_and_drain_with_a_reason() {
+    let server = Server::start(Script::default()).await;
+    let mut client = client(&server).await;
+    let because = "ticket 1".to_owned();
+    let retry = |shard: &str, because: &str| wire::RetryShardRequest {
+        shard: shard.to_owned(),
+        because: because.to_owned(),
+    };
+    use wire::retry_shard_response::Answer as Kind;
+    let retried = client.retry_shard(retry("beta", &because)).await.unwrap();
+    let done = Kind::Done("it answers".to_owned());
+    assert_eq!(retried.into_inner().answer, Some(done));
+    let nowhere = client.retry_shard(retry("gamma", &because)).await.unwrap();
+    let answer = nowhere.into_inner().answer;
+    assert!(matches!(answer, Some(Kind::Refused(_))), "{answer:?}");
+    let drain = wire::SetDrainingRequest {
+        draining: true,
+        because,
+    };
+    let drained = client.set_draining(drain).await.unwrap().into_inner();
+    assert_eq!(drained.under_way, 9, "in flight, and interactive");
+    let asked = [
+        Asked::RetryShard(crate::scripted::B),
+        Asked::SetDraining(true),
+    ];
+    assert_eq!(server.asked(), asked);
+    // Without a reason, nothing.
+    let status = client.retry_shard(retry("beta", " ")).await.unwrap_err();
+    assert_eq!(code(&status), "invalid_reason");
+    let status = client.set_draining(wire::SetDrainingRequest::default());
+    assert_eq!(code(&status.await.unwrap_err()), "invalid_reason");
+    assert_eq!(server.asked(), asked);
+}
+
+#[tokio::test]
 async fn the_standard_health_service_says_what_the_health_routes_say() {
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};

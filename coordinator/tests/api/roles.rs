@@ -83,6 +83,18 @@ fn routes() -> Vec<(&'static str, String, Value, bool)> {
             json!({ "gid": GID, "because": "ticket 1" }),
             true,
         ),
+        (
+            "POST",
+            "/v1/shards/retry".into(),
+            json!({ "shard": "beta", "because": "ticket 1" }),
+            true,
+        ),
+        (
+            "POST",
+            "/v1/draining".into(),
+            json!({ "draining": true, "because": "ticket 1" }),
+            true,
+        ),
     ]
 }
 

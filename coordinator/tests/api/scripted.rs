@@ -44,6 +44,8 @@ pub(crate) enum Asked {
     Rollback(Txid),
     InDoubt,
     Resolve(Gid),
+    RetryShard(ShardTag),
+    SetDraining(bool),
 }
 
 /// A [`Submission`] that can be compared.
@@ -92,6 +94,7 @@ pub(crate) fn standing() -> Standing {
         waiting: 5,
         deepest: 6,
         sessions: 7,
+        is_draining: false,
         shards: vec![
             shard(A, State::Closed, None),
             shard(B, State::Open, Some("it does not answer")),
@@ -229,6 +232,15 @@ impl Engine for Scripted {
     async fn resolve(&self, gid: Gid) -> Result<String, Refusal> {
         self.ask(Asked::Resolve(gid));
         Ok("rolled back".to_owned())
+    }
+
+    async fn retry_shard(&self, shard: ShardTag) -> Result<String, Refusal> {
+        self.ask(Asked::RetryShard(shard));
+        Ok("it answers".to_owned())
+    }
+
+    fn set_draining(&self, is_draining: bool) {
+        self.ask(Asked::SetDraining(is_draining));
     }
 }
 

@@ -31,6 +31,7 @@ pub fn standing_to_wire(standing: Standing, shards: &ShardMap) -> api::StandingR
         waiting: standing.waiting,
         deepest: standing.deepest,
         sessions: standing.sessions,
+        draining: standing.is_draining,
         shards: standing.shards.into_iter().map(shard).collect(),
         seconds: standing.seconds.into_iter().map(Into::into).collect(),
     }
@@ -71,6 +72,7 @@ pub fn standing_from_wire(response: api::StandingResponse) -> Checked<Standing> 
         waiting: response.waiting,
         deepest: response.deepest,
         sessions: response.sessions,
+        is_draining: response.draining,
         shards: shards.collect::<Checked<_>>()?,
         seconds: response.seconds.into_iter().map(Into::into).collect(),
     })

@@ -210,6 +210,7 @@ mod tests {
             waiting: 2,
             deepest: 2,
             sessions: 0,
+            is_draining: false,
             shards: vec![shard(1, None), shard(2, Some("it does not answer"))],
             seconds: vec![second(1, 400), second(2, 500)],
         };
