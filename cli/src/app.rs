@@ -7,6 +7,7 @@ use gavel_coordinator::api::{AuthConfigError, BindError};
 
 use crate::args::{Cli, Command, InDoubtCommand, RetentionCommand, ShardCommand, TxCommand};
 use crate::commands::in_doubt::Resolving;
+use crate::commands::steer::{self, Wish};
 use crate::config::{self, Config, ConfigError};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -38,9 +39,13 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 
 fn run(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
     match &cli.command {
-        Command::Tx(_) | Command::InDoubt(_) | Command::Top { .. } | Command::Health { .. } => {
-            run_client(cli, output)
-        }
+        Command::Tx(_)
+        | Command::InDoubt(_)
+        | Command::Top { .. }
+        | Command::Health { .. }
+        | Command::Drain(_)
+        | Command::Resume(_)
+        | Command::Shard(ShardCommand::Retry { .. }) => run_client(cli, output),
         Command::Manual(args) => commands::manual::run(args, output),
         Command::Dev(args) => {
             logging::start(cli, None)?;
@@ -140,6 +145,11 @@ fn run_client(cli: &Cli, output: Output) -> anyhow::Result<Exit> {
             }
             Command::Health { client, live } => {
                 commands::health::run(config, client, *live, output)
+            }
+            Command::Drain(args) => steer::run(config, Wish::Drain, args, output).await,
+            Command::Resume(args) => steer::run(config, Wish::Resume, args, output).await,
+            Command::Shard(ShardCommand::Retry { shard, steer: args }) => {
+                steer::run(config, Wish::Retry(shard), args, output).await
             }
             Command::InDoubt(InDoubtCommand::List { client }) => {
                 commands::in_doubt::list(config, client, output).await

@@ -1,15 +1,20 @@
 //! The command line.
 
+mod chaos;
+mod client;
 mod shard;
+mod steer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use gavel_chaos::nemesis::{self, Nemesis};
 use gavel_protocol::{Gid, ShardName, Txid};
 
+pub use self::chaos::ChaosArgs;
+pub use self::client::ClientArgs;
 pub use self::shard::ShardCommand;
+pub use self::steer::SteerArgs;
 use crate::config::LogFormat;
 
 const EXIT_CODES: &str = "\
@@ -136,8 +141,20 @@ pub enum Command {
     #[command(after_help = "Example:\n  gavel demo")]
     Demo(DemoArgs),
     /// Break a deployment of its own on purpose, and prove that every promise held
-    #[command(after_help = CHAOS_HELP)]
+    #[command(after_help = chaos::HELP)]
     Chaos(ChaosArgs),
+    /// Have coordinators take nothing new, and wait until they hold nothing
+    #[command(after_help = "Examples:\n  \
+        gavel drain --endpoint http://one:7400 --because 'kernel update' --dry-run\n  \
+        gavel drain --endpoint http://one:7400 --because 'kernel update'\n\n\
+        Clients go to other coordinators meanwhile. Ends with 0 when nothing is under way, with 1 if\n\
+        something still is when the time is over. Lasts until `gavel resume`, or the process ends.\n\
+        Stopping a coordinator does the same by itself: this is for looking before leaping.")]
+    Drain(SteerArgs),
+    /// Have coordinators take transactions again
+    #[command(after_help = "Example:\n  \
+        gavel resume --endpoint http://one:7400 --because 'kernel update is done'")]
+    Resume(SteerArgs),
     /// Submit transactions and ask after them
     #[command(subcommand)]
     Tx(TxCommand),
@@ -300,113 +317,6 @@ pub struct DemoArgs {
     /// How many clients move money at the same time
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub clients: usize,
-}
-
-const CHAOS_HELP: &str = "\
-Examples:
-  gavel chaos
-  gavel chaos --seconds 600 --nemesis kill-coordinator,zombie,duplicate
-
-Starts three PostgreSQL servers, their participants and two coordinators, with a proxy on every
-wire. Ends with 0 if every invariant held and every fault struck a transaction at its step, with 1
-if an invariant is broken or a fault never struck. docs/chaos.md says what each fault does.";
-
-/// How long, and which faults.
-#[derive(Debug, Args)]
-pub struct ChaosArgs {
-    /// How long there are faults
-    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub seconds: u64,
-    /// Which faults, separated by commas; `all` for all [default: all but disk-full and failover]
-    #[arg(long, value_delimiter = ',', value_name = "NAME", value_parser = nemesis)]
-    pub nemesis: Vec<Vec<Nemesis>>,
-    /// How many members batches have at most: each coordinator of each round takes the next size
-    /// [default: 500,1,60,2]
-    #[arg(long, value_delimiter = ',', value_name = "N", value_parser = batch_members)]
-    pub batch_members: Vec<usize>,
-    /// How many clients
-    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clients)]
-    pub clients: usize,
-    /// Empty folder for data, logs and histories [default: a temporary one, removed if all is well]
-    #[arg(long, value_name = "FOLDER")]
-    pub data: Option<PathBuf>,
-    /// Where the report goes
-    #[arg(long, default_value = "gavel-chaos.html", value_name = "FILE")]
-    pub report: PathBuf,
-}
-
-fn nemesis(name: &str) -> Result<Vec<Nemesis>, String> {
-    if name == "all" {
-        return Ok(nemesis::ALL.to_vec());
-    }
-    let found = nemesis::by_name(name).map(|nemesis| vec![nemesis]);
-    found.ok_or_else(|| {
-        let names: Vec<&str> = nemesis::ALL.iter().map(|nemesis| nemesis.name).collect();
-        format!(
-            "there is none of this name; there are: all, {}",
-            names.join(", ")
-        )
-    })
-}
-
-fn batch_members(text: &str) -> Result<usize, String> {
-    let size: usize = text.parse().map_err(|_| "not a number".to_owned())?;
-    let limits = gavel_protocol::Limits {
-        batch_members_max: size,
-        ..gavel_protocol::Limits::default()
-    };
-    let checked = limits.validate().map_err(|error| error.rule.to_owned());
-    checked.map(|()| size)
-}
-
-/// Every interactive client holds connections, of which a server has so many.
-const CLIENTS_MAX: usize = 64;
-
-fn clients(text: &str) -> Result<usize, String> {
-    let count: usize = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (4..=CLIENTS_MAX).contains(&count) {
-        Ok(count)
-    } else {
-        Err(format!("from 4 to {CLIENTS_MAX}"))
-    }
-}
-
-/// How to reach a coordinator.
-#[derive(Debug, Clone, Args)]
-pub struct ClientArgs {
-    /// Addresses of coordinators [default: coordinator.listen, or http://127.0.0.1:7400]
-    #[arg(
-        long,
-        env = "GAVEL_ENDPOINT",
-        value_delimiter = ',',
-        value_name = "URL"
-    )]
-    pub endpoint: Vec<String>,
-    /// File with the bearer token
-    #[arg(long, env = "GAVEL_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Authorities to trust, in PEM [default: those of the configuration, or the system's]
-    #[arg(long, env = "GAVEL_CA_FILE", value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// Certificate to show, in PEM [default: that of the configuration, if there is no token]
-    #[arg(
-        long,
-        env = "GAVEL_CERTIFICATE_FILE",
-        value_name = "FILE",
-        requires = "key_file"
-    )]
-    pub certificate_file: Option<PathBuf>,
-    /// Its private key
-    #[arg(
-        long,
-        env = "GAVEL_KEY_FILE",
-        value_name = "FILE",
-        requires = "certificate_file"
-    )]
-    pub key_file: Option<PathBuf>,
-    /// How long to try, retries included
-    #[arg(long, default_value_t = 30_000, value_name = "MILLISECONDS")]
-    pub deadline_ms: u64,
 }
 
 /// About transactions.

@@ -1,6 +1,6 @@
 // What is prepared, and what an operator can do about it.
 
-import { ask } from "./api.js";
+import { button, isActing } from "./actions.js";
 import { duration, make } from "./dom.js";
 
 /** A branch that is this old waits for something: resolving takes a few seconds. */
@@ -9,13 +9,8 @@ const OLD_MS = 10_000;
 const element = (id) => document.getElementById(id);
 
 export class InDoubt {
-  constructor() {
-    element("resolve").addEventListener("close", () => this.resolve());
-  }
-
   update(found) {
-    // Nobody's click is to meet another row than he aimed at.
-    if (element("resolve").open) return;
+    if (isActing()) return;
     const rows = found.shards.flatMap((shard) => {
       if (shard.error) return [this.unknown(shard)];
       return shard.branches.map((branch) => ({ ...branch, shard: shard.shard }));
@@ -38,34 +33,21 @@ export class InDoubt {
         make("td", { textContent: row.shard }),
         make("td", { textContent: `cannot be asked: ${row.error}`, colSpan: 4 }));
     }
-    const button = make("button", { type: "button", textContent: "Resolve now…" });
-    button.addEventListener("click", () => this.confirm(row.gid));
     return make("tr", {},
       make("td", { textContent: row.shard }),
       make("td", { textContent: duration(row.age_ms), className: row.age_ms >= OLD_MS ? "short bad" : "short" }),
       make("td", {}, make("code", { textContent: row.gid })),
       make("td", { textContent: row.waits_for }),
-      make("td", {}, button));
-  }
-
-  confirm(gid) {
-    element("resolve-gid").textContent = gid;
-    element("because").value = "";
-    element("resolve").returnValue = "cancel";
-    element("resolve").showModal();
-  }
-
-  async resolve() {
-    if (element("resolve").returnValue !== "resolve") return;
-    const gid = element("resolve-gid").textContent;
-    let said;
-    try {
-      said = (await ask("/v1/in-doubt/resolve", { gid, because: element("because").value })).resolution;
-    } catch (error) {
-      said = error.message;
-    }
-    const told = make("p", { role: "status", id: "resolved", textContent: `${gid}: ${said}` });
-    element("resolved")?.remove();
-    element("in-doubt").prepend(told);
+      make("td", {}, button("Resolve now…", {
+        title: "Resolve now?",
+        does: "The shard asks the branch's home what was decided, and commits or rolls back accordingly. "
+          + "It can never decide against its home. Without an answer nothing happens.",
+        subject: row.gid,
+        verb: "Resolve",
+        path: "/v1/in-doubt/resolve",
+        body: { gid: row.gid },
+        said: (answer) => answer.resolution,
+        page: "in-doubt",
+      })));
   }
 }

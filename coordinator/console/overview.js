@@ -1,5 +1,6 @@
 // How the coordinator stands, and the last five minutes.
 
+import { button } from "./actions.js";
 import { duration, make } from "./dom.js";
 
 /** Seconds that a rate is taken over. */
@@ -66,17 +67,85 @@ function chart(id, lines, unit) {
   return plot;
 }
 
+/** The row of a shard. It is filled anew every second: a button that was replaced could not be clicked. */
+class ShardRow {
+  constructor(shard) {
+    this.circuit = make("td");
+    this.state = make("td");
+    this.retry = button("Retry now…", {
+      title: "Retry now?",
+      does: "This coordinator asks the shard for a sign of life now, instead of when the pause is over. If there is "
+        + "one, the next transaction may try it.",
+      subject: shard.shard,
+      verb: "Retry",
+      path: "/v1/shards/retry",
+      body: { shard: shard.shard },
+      said: (answer) => answer.found,
+      page: "overview",
+    });
+    this.element = make("tr", {}, make("td", { textContent: shard.shard }), make("td", { textContent: shard.tag }),
+      this.circuit, this.state, make("td", {}, this.retry));
+  }
+
+  fill(shard) {
+    this.circuit.textContent = shard.circuit.replace("_", "-");
+    this.circuit.className = shard.circuit === "closed" ? "good" : "bad";
+    this.state.textContent = shard.wrong ?? (shard.draining ? "draining" : "well");
+    this.state.className = shard.wrong ? "bad" : "good";
+    this.retry.hidden = !shard.wrong && shard.circuit === "closed";
+  }
+}
+
+const steer = (draining, title, does) => ({
+  title,
+  does,
+  subject: location.host,
+  verb: draining ? "Drain" : "Resume",
+  path: "/v1/draining",
+  body: { draining },
+  said: (answer) => (answer.draining ? `takes nothing new, and holds ${answer.under_way}` : "takes transactions"),
+  page: "overview",
+});
+const DRAIN = steer(true, "Drain this coordinator?",
+  "It finishes what it holds and refuses what is new; clients that know other coordinators go there. It lasts until "
+  + "somebody resumes it, or it is restarted.");
+const RESUME = steer(false, "Take transactions again?", "Clients come back by themselves.");
+
+/** Whether this coordinator takes transactions, and how to change that. */
+class Draining {
+  constructor() {
+    this.told = make("span", { className: "bad" });
+    this.drain = button("Drain this coordinator…", DRAIN);
+    this.resume = button("Resume…", RESUME);
+    document.getElementById("drain").append(this.told, this.drain, this.resume);
+  }
+
+  fill(standing) {
+    const underWay = standing.in_flight + standing.sessions;
+    this.told.textContent = standing.draining ? `This coordinator takes nothing new, and holds ${underWay}. ` : "";
+    this.drain.hidden = standing.draining;
+    this.resume.hidden = !standing.draining;
+  }
+}
+
 export class Overview {
+  draining = new Draining();
+  rows = new Map();
+
+  fillShards(shards) {
+    const rows = new Map(shards.map((shard) => [shard.shard, this.rows.get(shard.shard) ?? new ShardRow(shard)]));
+    shards.forEach((shard) => rows.get(shard.shard).fill(shard));
+    const isAnother = rows.size !== this.rows.size || [...rows.keys()].some((name) => !this.rows.has(name));
+    if (isAnother) document.getElementById("shards").replaceChildren(...[...rows.values()].map((row) => row.element));
+    this.rows = rows;
+  }
+
   update(standing) {
     const { seconds } = standing;
     document.getElementById("numbers").replaceChildren(...numbers(standing).map(([name, value]) =>
       make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value }))));
-    document.getElementById("shards").replaceChildren(...standing.shards.map((shard) =>
-      make("tr", {},
-        make("td", { textContent: shard.shard }),
-        make("td", { textContent: shard.tag }),
-        make("td", { textContent: shard.circuit.replace("_", "-"), className: shard.circuit === "closed" ? "good" : "bad" }),
-        make("td", { textContent: shard.wrong ?? "well", className: shard.wrong ? "bad" : "good" }))));
+    this.draining.fill(standing);
+    this.fillShards(standing.shards);
     // A hidden chart has no size.
     if (document.getElementById("overview").hidden) return;
     this.rates ??= chart("rate-chart", [["committed", "--good"], ["aborted", "--accent"], ["refused", "--bad"]], "/s");

@@ -4,6 +4,8 @@ use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
 use gavel_protocol::ShardName;
 
+use super::SteerArgs;
+
 /// About a shard itself.
 #[derive(Debug, Subcommand)]
 pub enum ShardCommand {
@@ -27,6 +29,19 @@ pub enum ShardCommand {
             value_name = "URL"
         )]
         admin_url: Option<String>,
+    },
+    /// Ask a shard for a sign of life now, instead of when its circuit's pause is over
+    #[command(after_help = "Example:\n  \
+        gavel shard retry --shard gamma --because 'the network is mended'\n\n\
+        Every coordinator asks it. Where it answers, the next transaction may try it. Ends with 1 if\n\
+        it does not answer everywhere.")]
+    Retry {
+        /// The shard
+        #[arg(long, value_name = "NAME")]
+        shard: ShardName,
+        /// Which coordinators, and why
+        #[command(flatten)]
+        steer: SteerArgs,
     },
     /// Take a drained shard out of the deployment, if nothing names it any more
     #[command(after_help = "Example:\n  \

@@ -18,6 +18,7 @@ pub(crate) mod outcome;
 pub(crate) mod removal;
 pub(crate) mod retention;
 pub(crate) mod shard;
+pub(crate) mod steer;
 pub(crate) mod submit;
 pub(crate) mod top;
 pub(crate) mod tx;

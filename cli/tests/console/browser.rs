@@ -121,6 +121,13 @@ impl Browser {
             .expect(selector);
     }
 
+    /// Clicks a button that wants a reason, and gives one.
+    pub(crate) async fn act(&self, button: &str, because: &str) {
+        self.click(button).await;
+        self.write("#because", because).await;
+        self.click("#action-go").await;
+    }
+
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.client.execute(script, Vec::new()).await.expect(script)
     }

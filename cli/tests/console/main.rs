@@ -116,6 +116,58 @@ async fn who_looks_sees_what_happens() {
         () = fails => {}
     }
     browser.is_content().await;
+
+    // It is retried when somebody wants it, not only when a pause is over; it says what was found.
+    browser
+        .act("#shards tr:nth-child(2) button", "ticket 1")
+        .await;
+    let told = browser
+        .until("#done", |text| text.starts_with("beta: "))
+        .await;
+    assert!(!told.contains("it answers"), "{told}");
+    browser.picture("console-shard-down").await;
+    world.dev.servers()[1].start().expect("it starts");
+    let works = async {
+        loop {
+            world.submit(json!("x")).await;
+        }
+    };
+    tokio::select! {
+        _ = browser.until("#shards", |text| text.contains("beta 2 closed well")) => {}
+        () = works => {}
+    }
+    browser.is_content().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_drains_a_coordinator_and_resumes_it() {
+    let world = World::start(false);
+    assert_eq!(world.submit(json!("x")).await["outcome"], "committed");
+    let browser = Browser::open(DESK).await;
+    browser.client.goto(&world.page("")).await.expect("a page");
+    browser
+        .until("#drain", |text| text.contains("Drain this coordinator"))
+        .await;
+    browser.act("#drain button:not([hidden])", "ticket 2").await;
+    browser
+        .until("#drain", |text| {
+            text.contains("takes nothing new, and holds 0")
+        })
+        .await;
+    let refused = world.submit(json!("x")).await;
+    assert_eq!(refused["error"]["code"], "shutting_down", "{refused}");
+    assert_eq!(refused["error"]["retryable"], true, "{refused}");
+    browser.act("#drain button:not([hidden])", "ticket 3").await;
+    browser
+        .until("#drain", |text| text.contains("Drain this coordinator"))
+        .await;
+    assert_eq!(world.submit(json!("x")).await["outcome"], "committed");
+    let log = std::fs::read_to_string(world.dev.log_path(Role::Coordinator(0))).expect("a log");
+    assert!(
+        log.contains("ticket 2") && log.contains("ticket 3"),
+        "{log}"
+    );
+    browser.is_content().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,19 +191,19 @@ async fn an_operator_resolves_what_is_in_doubt_and_says_why() {
 
     // A click alone does nothing; nor does one without a reason.
     browser.click("#doubts button").await;
-    browser.until("#resolve-gid", |text| text == gid).await;
-    browser.click("#resolve button[value=resolve]").await;
+    browser.until("#action-subject", |text| text == gid).await;
+    browser.click("#action-go").await;
     assert_eq!(
         browser
-            .run("return document.getElementById('resolve').open")
+            .run("return document.getElementById('action').open")
             .await,
         true
     );
     world.dev.restart(Role::Participant(0)).expect("it starts");
     browser.write("#because", "ticket 4711").await;
-    browser.click("#resolve button[value=resolve]").await;
+    browser.click("#action-go").await;
     // Its own shard may have been quicker.
-    browser.until("#resolved", |text| text.contains(&gid)).await;
+    browser.until("#done", |text| text.contains(&gid)).await;
     browser
         .until("#no-doubts", |text| text == "Nothing is prepared.")
         .await;

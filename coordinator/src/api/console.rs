@@ -40,6 +40,7 @@ files! {
     "api.js" in "": SCRIPT,
     "dom.js" in "": SCRIPT,
     "overview.js" in "": SCRIPT,
+    "actions.js" in "": SCRIPT,
     "in-doubt.js" in "": SCRIPT,
     "transaction.js" in "": SCRIPT,
     "uPlot.iife.min.js" in "uplot/": SCRIPT,

@@ -160,6 +160,7 @@ impl Picture {
                     "version": standing.version,
                     "started_unix_s": standing.started_unix_s,
                     "in_flight": standing.in_flight,
+                    "draining": standing.is_draining,
                     "waiting": standing.waiting,
                     "committed_per_s": rates.committed,
                     "aborted_per_s": rates.aborted,
@@ -175,6 +176,7 @@ impl Picture {
                 "shard": row.name,
                 "tag": row.tag,
                 "well_for": row.well,
+                "draining": row.is_draining,
                 "circuits_open": row.circuits_open,
                 "wrong": row.wrong,
             })

@@ -65,7 +65,10 @@ fn draw_coordinators(frame: &mut Frame<'_>, area: Rect, coordinators: &[Seen]) {
                 format!("{:.0}", rates.in_doubt),
                 format!("{}/{}", standing.in_flight, standing.in_flight_max),
                 standing.waiting.to_string(),
-                since(standing.started_unix_s),
+                match standing.is_draining {
+                    true => "drains".to_owned(),
+                    false => since(standing.started_unix_s),
+                },
             ])
         }
     });

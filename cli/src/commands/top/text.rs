@@ -15,7 +15,7 @@ pub(super) fn of(picture: &Picture) -> String {
                 writeln!(
                     text,
                     "{endpoint}: {:.0} committed/s, {:.0} aborted/s, {:.0} refused/s, \
-                     p50 {:.1} ms, p99 {:.1} ms, {} in flight, {} waiting, up {}, {}",
+                     p50 {:.1} ms, p99 {:.1} ms, {} in flight, {} waiting, up {}, {}{}",
                     rates.committed,
                     rates.aborted,
                     rates.refused,
@@ -25,14 +25,20 @@ pub(super) fn of(picture: &Picture) -> String {
                     standing.waiting,
                     since(standing.started_unix_s),
                     standing.version,
+                    if standing.is_draining {
+                        ", draining"
+                    } else {
+                        ""
+                    },
                 )
             }
         };
     }
     for row in picture.shard_rows() {
-        let state = match row.wrong.is_empty() {
-            true => "well".to_owned(),
-            false => row.wrong.join("; "),
+        let state = match (row.wrong.is_empty(), row.is_draining) {
+            (true, false) => "well".to_owned(),
+            (true, true) => "draining".to_owned(),
+            (false, _) => row.wrong.join("; "),
         };
         let _infallible = writeln!(text, "shard {} (tag {}): {state}", row.name, row.tag);
     }
