@@ -171,3 +171,52 @@ fn a_wrong_database_ends_the_participant_with_the_code_and_the_fix() {
         "{why}"
     );
 }
+
+#[test]
+fn operators_say_why_and_hear_first_what_will_be_done() {
+    let (folder, dev) = start(false);
+    let coordinator = dev.coordinator_url();
+    let steer = |arguments: &[&str]| {
+        let mut command = Command::new(GAVEL);
+        command.args(arguments).args(["--endpoint", &coordinator]);
+        let output = command
+            .args(["--deadline-ms", "10000"])
+            .output()
+            .expect("gavel runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let (code, said) = steer(&["drain"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--because"), "{said}");
+    let (code, said) = steer(&["drain", "--because", "x", "--dry-run"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("would do this: refuse what is new"), "{said}");
+    assert_eq!(submit(&coordinator, &folder).status.code(), Some(0));
+
+    let (code, said) = steer(&["drain", "--because", "ticket 1"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("it may be stopped"), "{said}");
+    let refused = submit(&coordinator, &folder);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    let (code, said) = steer(&["resume", "--because", "ticket 2"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(submit(&coordinator, &folder).status.code(), Some(0));
+
+    let retry = ["shard", "retry", "--because", "ticket 3", "--shard"];
+    let (code, said) = steer(&[&retry[..], &["beta"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("it answers"), "{said}");
+    let (code, said) = steer(&[&retry[..], &["nowhere"]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    dev.servers()[1].stop(Mode::Immediate).expect("stopped");
+    let (code, said) = steer(&[&retry[..], &["beta"]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    let log = std::fs::read_to_string(dev.log_path(Role::Coordinator(0))).expect("a log");
+    for because in ["ticket 1", "ticket 2", "ticket 3"] {
+        assert!(log.contains(because), "{log}");
+    }
+}
