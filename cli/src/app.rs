@@ -7,6 +7,7 @@ use gavel_coordinator::api::{AuthConfigError, BindError};
 
 use crate::args::{Cli, Command, InDoubtCommand, RetentionCommand, ShardCommand, TxCommand};
 use crate::commands::in_doubt::Resolving;
+use crate::commands::shard::NewIncarnation;
 use crate::commands::steer::{self, Wish};
 use crate::config::{self, Config, ConfigError};
 use crate::exit::Exit;
@@ -88,9 +89,10 @@ async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Re
         }
         Command::Audit => commands::audit::run(&config, output).await,
         Command::Damage(args) => commands::damage::run(&config, args, output).await,
-        Command::Retention(RetentionCommand::Run) => {
-            commands::retention::run(&config, output).await
+        Command::Retention(RetentionCommand::Run { because, dry_run }) => {
+            commands::retention::run(&config, because, *dry_run, output).await
         }
+        Command::Actions => commands::actions::run(&config, output).await,
         Command::Retention(RetentionCommand::Show) => {
             commands::retention::show(&config, output).await
         }
@@ -104,8 +106,16 @@ async fn run_configured(cli: &Cli, config: Config, output: Output) -> anyhow::Re
             dry_run,
         }) => commands::removal::run(&config, shard, because, *dry_run, output).await,
         Command::Shard(ShardCommand::NewIncarnation {
-            shard, admin_url, ..
-        }) => commands::shard::new_incarnation(&config, shard, admin_url.as_deref(), output).await,
+            shard,
+            because,
+            dry_run,
+            admin_url,
+            i_restored_or_moved_this_database: _,
+        }) => {
+            let admin_url = admin_url.as_deref();
+            let birth = NewIncarnation { because, admin_url };
+            commands::shard::new_incarnation(&config, shard, birth, *dry_run, output).await
+        }
         _ => unreachable!("run() handles the commands without configuration"),
     }
 }

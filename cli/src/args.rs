@@ -2,6 +2,7 @@
 
 mod chaos;
 mod client;
+mod retention;
 mod shard;
 mod steer;
 
@@ -13,6 +14,7 @@ use gavel_protocol::{Gid, ShardName, Txid};
 
 pub use self::chaos::ChaosArgs;
 pub use self::client::ClientArgs;
+pub use self::retention::RetentionCommand;
 pub use self::shard::ShardCommand;
 pub use self::steer::SteerArgs;
 use crate::config::LogFormat;
@@ -131,6 +133,11 @@ pub enum Command {
         gavel damage acknowledge --shard alpha --id 1 --because 'ticket 4711: booked again'\n\n\
         Ends with 6 if there is any that nobody has acknowledged.")]
     Damage(DamageArgs),
+    /// List what operators did to the shards, with who and why
+    #[command(after_help = "Example:\n  gavel actions --json\n\n\
+        What they did through coordinators (resolve, drain, retry) is in those coordinators' audit\n\
+        files: see [audit] in docs/configuration.md.")]
+    Actions,
     /// Start PostgreSQL servers, participants and a coordinator here, for trying things out
     #[command(
         after_help = "Examples:\n  gavel dev\n  gavel dev --shards 2 --data /tmp/bank --port 7500\n\n\
@@ -223,6 +230,9 @@ pub enum DamageCommand {
         /// What was done about it
         #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         because: String,
+        /// Only show the record
+        #[arg(long)]
+        dry_run: bool,
         /// Address for a role that may migrate [default: admin_url of the configuration]
         #[arg(
             long,
@@ -396,16 +406,4 @@ pub enum InDoubtCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
-}
-
-/// About retention (R14).
-#[derive(Debug, Subcommand)]
-pub enum RetentionCommand {
-    /// Raise the floors, verify every shard, drop old partitions
-    #[command(after_help = "Example:\n  gavel retention run\n\n\
-        Drops what is older than limits.retention_ms, and nothing that any shard still needs.")]
-    Run,
-    /// Show how far retention has gone on every shard
-    #[command(after_help = "Example:\n  gavel retention show")]
-    Show,
 }

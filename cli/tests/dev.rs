@@ -184,8 +184,32 @@ fn everything_is_well(data: &str) {
     assert_eq!(in_doubt.status.code(), Some(0), "{}", json_of(&in_doubt));
     let migrate = operate(data, &["migrate"]);
     assert_eq!(migrate.status.code(), Some(0), "{}", json_of(&migrate));
-    let retention = operate(data, &["retention", "run"]);
+    let because = "a test";
+    let run = ["retention", "run", "--because", because];
+    let look = operate(data, &[&run[..], &["--dry-run"]].concat());
+    assert_eq!(look.status.code(), Some(0), "{}", json_of(&look));
+    let actions = || {
+        let actions = operate(data, &["actions"]);
+        assert_eq!(actions.status.code(), Some(0), "{}", json_of(&actions));
+        json_of(&actions)["actions"]
+            .as_array()
+            .expect("a list")
+            .clone()
+    };
+    let before = actions().len();
+    let retention = operate(data, &run);
     assert_eq!(retention.status.code(), Some(0), "{}", json_of(&retention));
+    let done = actions().split_off(before);
+    assert_eq!(
+        done.len(),
+        3,
+        "on every shard, and not for looking: {done:?}"
+    );
+    for action in done {
+        assert_eq!(action["what"], "retention run", "{action}");
+        assert_eq!(action["because"], because, "{action}");
+        assert!(action["by"].is_string(), "{action}");
+    }
     exit_codes(data);
 }
 

@@ -85,6 +85,12 @@ fn every_command_has_help_with_an_example() {
         &["retention", "run"],
         &["retention", "show"],
         &["shard", "new-incarnation"],
+        &["shard", "retry"],
+        &["shard", "remove"],
+        &["damage", "acknowledge"],
+        &["drain"],
+        &["resume"],
+        &["actions"],
     ] {
         let help = gavel(&[command, &["--help"]].concat());
         assert!(help.status.success(), "{command:?}");
@@ -106,7 +112,16 @@ fn wrong_usage_and_wrong_configuration_end_with_2() {
         &["tx", "status", "not-a-txid"],
         &["in-doubt", "resolve", "citus_0_1_2"],
         &["migrate", "--admin-url", "postgres://x"],
-        &["shard", "new-incarnation", "--shard", "alpha"],
+        &[
+            "shard",
+            "new-incarnation",
+            "--shard",
+            "alpha",
+            "--because",
+            "x",
+        ],
+        &["retention", "run"],
+        &["retention", "run", "--because", ""],
         &["check"],
         &["--config", "nowhere.toml", "coordinator"],
     ] {

@@ -28,7 +28,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 pub use error::MigrateError;
 
 /// Version of the newest migration: what `gavel.schema_version()` must say.
-pub const SCHEMA_VERSION: i64 = 11;
+pub const SCHEMA_VERSION: i64 = 12;
 
 /// Days of partitions that [`migrate`] makes sure of before today. Two: batches are accepted up
 /// to one day from the server's clock, and a txid may be a little older than its batch.

@@ -77,7 +77,7 @@ async fn r13_a_retired_shard_begins_nothing_and_still_resolves() {
         .await
         .expect("decide");
     assert_eq!(
-        text(&mut home, "gavel.retire()").await.as_deref(),
+        text(&mut home, "gavel.retire('test')").await.as_deref(),
         Some("false")
     );
     assert_eq!(
@@ -88,7 +88,7 @@ async fn r13_a_retired_shard_begins_nothing_and_still_resolves() {
     let drop = "DELETE FROM gavel.decision; DELETE FROM gavel.transaction";
     run(&mut admin, drop).await.expect("delete");
     assert_eq!(
-        text(&mut home, "gavel.retire()").await.as_deref(),
+        text(&mut home, "gavel.retire('test')").await.as_deref(),
         Some("true")
     );
     assert_eq!(

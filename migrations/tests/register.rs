@@ -220,7 +220,7 @@ async fn r13_writes_for_another_incarnation_are_refused() {
     let mut operator = shard.admin().await;
     let before = id_at(-2);
     assert_eq!(
-        text(&mut operator, "gavel.new_incarnation()")
+        text(&mut operator, "gavel.new_incarnation('test')")
             .await
             .as_deref(),
         Some("2")
@@ -277,7 +277,8 @@ async fn r13_a_new_incarnation_waits_for_decides_in_flight() {
         .await
         .expect("decide");
     let (home_pid, operator_pid) = (pid(&mut home).await, pid(&mut operator).await);
-    let birth = tokio::spawn(async move { text(&mut operator, "gavel.new_incarnation()").await });
+    let birth =
+        tokio::spawn(async move { text(&mut operator, "gavel.new_incarnation('test')").await });
     until_blocked(&mut observer, operator_pid, home_pid).await;
     run(&mut home, "COMMIT").await.expect("commit");
     let born = within("the birth", birth).await.expect("no panic");

@@ -5,6 +5,7 @@
 //! Gavel see it through the [`Participant`] trait, whether it lives in their process or behind
 //! gRPC.
 
+pub mod actions;
 pub mod api;
 pub mod attendance;
 pub mod audit;

@@ -20,11 +20,14 @@
 //! Failure model: every step is a transaction of its own, and each may be the last: the next
 //! cycle goes on from the floors that are recorded.
 
+mod ahead;
+
 use std::time::Duration;
 
 use gavel_protocol::message::{Decision, Retention};
 use gavel_protocol::{BatchId, Limits, ShardTag};
 
+pub use self::ahead::{Ahead, Droppable, droppable, look_ahead};
 use crate::api::{Directory, Unavailable};
 use crate::crash_point;
 use crate::rows;
@@ -168,20 +171,20 @@ async fn ensure_partitions(pool: &ServicePool) -> Result<u32, ServiceError> {
 /// Raises the floor to the start of the day that `retention` ended in, by the database's clock.
 /// Partitions are days: a finer floor would be more commits for the same drop.
 async fn raise_floor(pool: &ServicePool) -> Result<(), ServiceError> {
-    let session = pool.session().await?;
-    let rows = session
-        .query(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
-            &[],
-        )
-        .await?;
-    let now_ms: i64 = rows.first().map_or(0, |row| row.get(0));
-    let floor_ms = floor_ms(u64::try_from(now_ms).unwrap_or(0), pool.limits());
-    drop(session);
+    let floor_ms = floor_ms(database_ms(pool).await?, pool.limits());
     crash_point!("participant.retention.raising");
     call(pool, "SELECT gavel.raise_floor($1)", floor_ms).await?;
     crash_point!("participant.retention.raised");
     Ok(())
+}
+
+/// The database's clock, in Unix milliseconds.
+async fn database_ms(pool: &ServicePool) -> Result<u64, ServiceError> {
+    let session = pool.session().await?;
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    let rows = session.query(sql, &[]).await?;
+    let now_ms: i64 = rows.first().map_or(0, |row| row.get(0));
+    Ok(u64::try_from(now_ms).unwrap_or(0))
 }
 
 async fn set_verified_floor(pool: &ServicePool, floor_ms: u64) -> Result<(), ServiceError> {

@@ -164,7 +164,7 @@ pub enum StartError {
     #[error(
         "the database was claimed on the server with system identifier {claimed}, and this one \
          has {found}: it was restored, cloned or moved. Make sure that the original is gone, \
-         then run `SELECT gavel.new_incarnation();` as a member of gavel_owner"
+         then `gavel shard new-incarnation`"
     )]
     SystemIdentifier {
         /// When the identity was claimed.

@@ -153,7 +153,7 @@ async fn r13_another_incarnation_of_home_is_waited_for() {
     let (peers, directory) = world.peers().await;
     let of_before = world.gid(batch(), NORTH, SOUTH);
     world.prepare(&of_before).await;
-    world.admin(NORTH, "SELECT gavel.new_incarnation()");
+    world.admin(NORTH, "SELECT gavel.new_incarnation('test')");
     let of_now = Gid {
         home_incarnation: Incarnation(2),
         ..world.gid(batch(), NORTH, SOUTH)

@@ -69,9 +69,9 @@ async fn r13_a_database_moved_to_another_server_needs_a_new_incarnation() {
     let moved = "UPDATE gavel.identity SET system_identifier = '42'";
     world.admin(NORTH, moved);
     let url = world.url(NORTH);
-    let code = refused(&url, &expected(), "SELECT gavel.new_incarnation()").await;
+    let code = refused(&url, &expected(), "gavel shard new-incarnation").await;
     assert_eq!(code, "system_identifier_changed");
-    world.admin(NORTH, "SELECT gavel.new_incarnation()");
+    world.admin(NORTH, "SELECT gavel.new_incarnation('test')");
     let checked = check_url(&url, &expected()).await.expect("passes");
     assert_eq!(checked.identity.incarnation, Incarnation(2));
 

@@ -17,7 +17,7 @@ const HOME: Role = Role::Participant(2);
 /// participant, which must not be running.
 fn restore_home(fleet: &Fleet) {
     fleet.dev.servers()[2]
-        .sql(bank::DATABASE, "SELECT gavel.new_incarnation()")
+        .sql(bank::DATABASE, "SELECT gavel.new_incarnation('test')")
         .expect("begin another incarnation");
     fleet.dev.restart(HOME).expect("start the participant");
     fleet

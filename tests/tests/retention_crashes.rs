@@ -13,6 +13,7 @@ use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN};
 use gavel_tests::history::History;
 use gavel_tests::load::{Load, assert_told_the_truth};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 /// Days of the past; more than there are cases, with the two that are always kept.
 const DAYS: u16 = 20;
@@ -47,6 +48,7 @@ async fn crash_points_of_retention() {
         let nth = format!("{point}@{}", case % 3 + 1);
         let (by_hand, by_participant) = (2 * case - 1, 2 * case);
         keep_from(&fleet, by_hand);
+        tokio::task::block_in_place(|| look_ahead(&fleet, &history, by_hand - 1));
         tokio::task::block_in_place(|| kill_command(&fleet, &nth));
         check(&fleet, &history, by_hand);
 
@@ -79,12 +81,32 @@ fn keep_from(fleet: &Fleet, day: u64) {
     std::fs::write(&path, config).expect("write the configuration");
 }
 
+/// Asks what the command would do: a day is about to be dropped, and is not.
+fn look_ahead(fleet: &Fleet, history: &History, gone: u64) {
+    let arguments = ["--json", "retention", "run", "--because", "x", "--dry-run"];
+    let look = fleet.command(&arguments, None).output();
+    let look = look.expect("run gavel");
+    let said: Value = serde_json::from_slice(&look.stdout).expect("JSON");
+    assert!(look.status.success(), "{said}");
+    let shards = said["shards"].as_array().expect("shards");
+    for kind in ["branch_partitions", "decision_partitions"] {
+        let drops = shards
+            .iter()
+            .map(|shard| shard["would_drop"][kind].as_u64());
+        let drops: Option<u64> = drops.sum();
+        assert!(drops > Some(0), "{kind}: {said}");
+    }
+    assert_eq!(history.days_gone(fleet.dev.servers()), gone);
+}
+
 /// Runs the command until it dies at `point`: a drop gives way to branches in flight, so one run
 /// may end before it.
 fn kill_command(fleet: &Fleet, point: &str) {
     let started = Instant::now();
     loop {
-        let run = fleet.command(&["retention", "run"], Some(point)).output();
+        let run = fleet
+            .command(&["retention", "run", "--because", "test"], Some(point))
+            .output();
         let run = run.expect("run gavel");
         if run.status.signal() == Some(Signal::SIGKILL as i32) {
             return;
@@ -125,7 +147,9 @@ fn check(fleet: &Fleet, history: &History, kept_from: u64) {
 fn finish(fleet: &Fleet, history: &History, kept_from: u64) {
     let started = Instant::now();
     loop {
-        let run = fleet.command(&["retention", "run"], None).output();
+        let run = fleet
+            .command(&["retention", "run", "--because", "test"], None)
+            .output();
         let run = run.expect("run gavel");
         let said = String::from_utf8_lossy(&run.stdout);
         assert!(run.status.success(), "{said}");

@@ -11,16 +11,24 @@ use super::SteerArgs;
 pub enum ShardCommand {
     /// After a restore from backup, a clone or a move: begin a new life of the shard
     #[command(after_help = "Example:\n  \
-        gavel shard new-incarnation --shard alpha --i-restored-or-moved-this-database\n\n\
+        gavel shard new-incarnation --shard alpha --because 'restored after the fire' --dry-run\n  \
+        gavel shard new-incarnation --shard alpha --because 'restored after the fire' \\\n    \
+        --i-restored-or-moved-this-database\n\n\
         Transactions of before can never be executed again. After a failover to a standby that\n\
         lost nothing it is wrong: the incarnation stays.")]
     NewIncarnation {
         /// The shard
         #[arg(long, value_name = "NAME")]
         shard: ShardName,
+        /// Why, for the record that the shard keeps
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        because: String,
         /// Confirms that you know what this does
-        #[arg(long, required = true)]
+        #[arg(long, required_unless_present = "dry_run")]
         i_restored_or_moved_this_database: bool,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
         /// Address for a role that may migrate [default: admin_url of the configuration]
         #[arg(
             long,

@@ -1,6 +1,7 @@
 //! `gavel damage`: the damage that resolvers and auditors have recorded (R16).
 
 use anyhow::bail;
+use gavel_participant::LocalParticipant;
 use gavel_participant::damage::{self, Acknowledged, RecordedDamage};
 use serde_json::{Value, json};
 
@@ -8,9 +9,10 @@ use super::check::with_causes;
 use super::everybody::Everybody;
 use super::shard::{as_admin, named};
 use crate::args::{DamageArgs, DamageCommand};
-use crate::config::Config;
+use crate::config::{Config, ShardConfig};
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::service::local_config;
 
 /// Lists damage, or acknowledges it.
 pub(crate) async fn run(
@@ -24,10 +26,14 @@ pub(crate) async fn run(
             shard,
             id,
             because,
+            dry_run,
             admin_url,
         }) => {
-            let sql = "SELECT gavel.acknowledge_damage($1, $2)";
             let shard = named(config, shard)?;
+            if *dry_run {
+                return show(config, shard, *id, output).await;
+            }
+            let sql = "SELECT gavel.acknowledge_damage($1, $2)";
             let known: bool = as_admin(shard, admin_url.as_deref(), sql, &[id, because]).await?;
             let name = &shard.name;
             if !known {
@@ -40,6 +46,26 @@ pub(crate) async fn run(
             Ok(Exit::Ok)
         }
     }
+}
+
+/// Shows the record that would be acknowledged.
+async fn show(
+    config: &Config,
+    shard: &ShardConfig,
+    id: i64,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let name = shard.name.as_str();
+    let participant = LocalParticipant::open(local_config(config, shard)).await?;
+    let recorded = damage::list(participant.service_pool()).await?;
+    let Some(found) = recorded.iter().find(|each| each.id == id) else {
+        bail!("{name} has no damage with id {id}: `gavel damage` lists what it has");
+    };
+    output.result(
+        format!("would acknowledge this: {}", text(name, found)),
+        &json!({"shard": name, "would_acknowledge": as_json(found)}),
+    );
+    Ok(Exit::Ok)
 }
 
 /// Lists what every shard has recorded. Nothing is compared anew: that is `gavel audit`.

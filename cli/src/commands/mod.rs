@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod actions;
 pub(crate) mod audit;
 pub(crate) mod certs;
 pub(crate) mod chaos;

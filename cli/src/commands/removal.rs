@@ -60,7 +60,7 @@ pub(crate) async fn run(
         return Ok(Exit::Ok);
     }
     eprintln!("nothing names {name}. Removing it:\n{}", lines(&plan));
-    if !retire(shard).await? {
+    if !retire(shard, because).await? {
         bail!("{name} has been used just now: does every process know that it is draining?");
     }
     // What others prepared for it until a moment ago is resolved with its help.
@@ -141,9 +141,9 @@ async fn who_names(
     Ok(named.into_iter().flatten().collect())
 }
 
-async fn retire(shard: &ShardConfig) -> anyhow::Result<bool> {
+async fn retire(shard: &ShardConfig, because: &str) -> anyhow::Result<bool> {
     let url = shard.database_url().expose();
-    let rows = ask(url, "SELECT gavel.retire()", &[]).await;
+    let rows = ask(url, "SELECT gavel.retire($1)", &[&because]).await;
     let rows = rows.with_context(|| cannot_be_asked(&shard.name))?;
     let row = rows.first().context("the database gave no answer")?;
     Ok(row.try_get(0)?)

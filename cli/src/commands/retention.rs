@@ -1,7 +1,10 @@
 //! `gavel retention` (R14): what participants do a few times a day, now and visibly.
 
 use gavel_participant::Participant as _;
-use gavel_participant::retention::{CycleReport, RetentionError, cycle};
+use gavel_participant::actions;
+use gavel_participant::retention::{
+    CycleReport, Droppable, RetentionError, cycle, droppable, look_ahead,
+};
 use gavel_protocol::message::Retention;
 use serde_json::{Value, json};
 
@@ -15,7 +18,12 @@ use crate::service::know_peers;
 /// Runs one cycle on every shard, or nothing at all while one of them cannot be asked: a shard
 /// that is missing from the directory would not be verified, and might still need what is
 /// dropped elsewhere.
-pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit> {
+pub(crate) async fn run(
+    config: &Config,
+    because: &str,
+    dry_run: bool,
+    output: Output,
+) -> anyhow::Result<Exit> {
     let everybody = Everybody::open(config).await;
     let directory = everybody.directory();
     let (mut lines, mut documents, mut failed) = failures(&everybody);
@@ -27,10 +35,16 @@ pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit>
             documents.push(json!({"shard": shard.name.as_str(), "error": format!("{error:#}")}));
         }
     }
+    if dry_run && !failed {
+        return look(&everybody, output).await;
+    }
     if failed {
         lines.push("nothing was dropped: every shard has to be asked first".to_owned());
         output.result(lines.join("\n"), &json!({"shards": documents}));
         return Ok(Exit::Failure);
+    }
+    for (_, participant) in &everybody.opened {
+        actions::note(participant.service_pool(), "retention run", because).await?;
     }
     for (shard, participant) in &everybody.opened {
         let result = cycle(participant.service_pool(), shard.tag, &directory).await;
@@ -40,6 +54,40 @@ pub(crate) async fn run(config: &Config, output: Output) -> anyhow::Result<Exit>
     }
     output.result(lines.join("\n"), &json!({"shards": documents}));
     Ok(if failed { Exit::Failure } else { Exit::Ok })
+}
+
+/// Says what a cycle on every shard would drop, and what would keep it from more.
+async fn look(everybody: &Everybody<'_>, output: Output) -> anyhow::Result<Exit> {
+    let directory = everybody.directory();
+    let mut ahead = Vec::new();
+    for (shard, participant) in &everybody.opened {
+        let pool = participant.service_pool();
+        ahead.push((shard, pool, look_ahead(pool, shard.tag, &directory).await?));
+    }
+    let verified = ahead.iter().map(|(.., ahead)| ahead.verified_floor_ms);
+    let lowest = verified.min().unwrap_or(0);
+    let (mut lines, mut documents) = (Vec::new(), Vec::new());
+    for (shard, pool, ahead) in ahead {
+        let name = shard.name.as_str();
+        let Droppable {
+            branch_partitions: branches,
+            decision_partitions: decisions,
+        } = droppable(pool, lowest).await?;
+        let waits = ahead.waits_for.as_ref();
+        let waits = waits.map_or_else(String::new, |why| format!("; waits: {why}"));
+        lines.push(format!(
+            "{name}: would drop {branches} branch and {decisions} decision partitions; floor {}{waits}",
+            ahead.floor_ms
+        ));
+        documents.push(json!({
+            "shard": name,
+            "would_drop": {"branch_partitions": branches, "decision_partitions": decisions},
+            "floor_ms": ahead.floor_ms,
+            "waits_for": ahead.waits_for,
+        }));
+    }
+    output.result(lines.join("\n"), &json!({"shards": documents}));
+    Ok(Exit::Ok)
 }
 
 /// Shows the floors of every shard.

@@ -29,16 +29,42 @@ pub(crate) fn named<'c>(config: &'c Config, name: &ShardName) -> anyhow::Result<
     })
 }
 
-/// Begins a new life of a shard (R13).
+/// How a new life begins.
+pub(crate) struct NewIncarnation<'a> {
+    pub(crate) because: &'a str,
+    pub(crate) admin_url: Option<&'a str>,
+}
+
+/// Begins a new life of a shard (R13), or says what that would do.
 pub(crate) async fn new_incarnation(
     config: &Config,
     name: &ShardName,
-    admin_url: Option<&str>,
+    birth: NewIncarnation<'_>,
+    dry_run: bool,
     output: Output,
 ) -> anyhow::Result<Exit> {
     let shard = named(config, name)?;
-    let sql = "SELECT gavel.new_incarnation()";
-    let incarnation: i64 = as_admin(shard, admin_url, sql, &[]).await?;
+    let NewIncarnation { because, admin_url } = birth;
+    let sql = "SELECT incarnation FROM gavel.whoami()";
+    let now: i64 = as_admin(shard, admin_url, sql, &[]).await?;
+    let sql = "SELECT count(*) FROM gavel.prepared()";
+    let prepared: i64 = as_admin(shard, admin_url, sql, &[]).await?;
+    let next = now + 1;
+    let plan = format!(
+        "{name} begins incarnation {next}: no transaction of before is ever executed or decided \
+         there again, and branches elsewhere that wait for a decision of incarnation {now} wait \
+         for a person. {prepared} branches are prepared on {name} itself; each asks its home"
+    );
+    if dry_run {
+        output.result(
+            format!("would do this: {plan}"),
+            &json!({"shard": name.as_str(), "incarnation": now, "prepared": prepared, "would": plan}),
+        );
+        return Ok(Exit::Ok);
+    }
+    eprintln!("{plan}");
+    let sql = "SELECT gavel.new_incarnation($1)";
+    let incarnation: i64 = as_admin(shard, admin_url, sql, &[&because]).await?;
     output.result(
         format!(
             "{name}: incarnation {incarnation} begins; restart its participant and the coordinators"

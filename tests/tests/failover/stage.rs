@@ -163,7 +163,11 @@ impl Stage {
     pub(crate) fn begin_new_incarnation(&self) {
         let name = NAMES[self.shard];
         let sure = "--i-restored-or-moved-this-database";
-        let (code, _) = self.gavel(&["shard", "new-incarnation", "--shard", name, sure]);
+        let command = ["shard", "new-incarnation", "--shard", name];
+        let because = ["--because", "data was lost"];
+        let (code, said) = self.gavel(&[&command[..], &because, &["--dry-run"]].concat());
+        assert_eq!(code, 0, "{said}");
+        let (code, _) = self.gavel(&[&command[..], &because, &[sure]].concat());
         assert_eq!(code, 0);
         self.kill_coordinators();
     }
