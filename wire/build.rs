@@ -7,6 +7,7 @@ use prost::Message;
 const FILES: &[&str] = &[
     "gavel/v1/gavel.proto",
     "gavel/participant/v1/participant.proto",
+    "gavel/participant/v1/registry.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

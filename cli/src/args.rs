@@ -267,6 +267,10 @@ pub struct ParticipantArgs {
     /// Address to listen on [default: participant.listen, or where the shard's `participant` says]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Address to announce, if the shard's `participant` is "announced" [default:
+    /// registry.announce, or the one that it listens on]
+    #[arg(long, value_name = "URL")]
+    pub announce: Option<String>,
     /// Address for metrics and health [default: metrics.listen]
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,

@@ -30,6 +30,11 @@ listen = "127.0.0.1:7400"
 [participant]
 listen = "127.0.0.1:7411"
 
+[registry]
+hosts = ["127.0.0.1"]
+coordinators = ["https://127.0.0.1:7400"]
+announce = "https://127.0.0.1:7411"
+
 [[principal]]
 name = "teller"
 token_file = "teller.token"

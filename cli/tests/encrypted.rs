@@ -6,7 +6,7 @@ mod temporary;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -302,4 +302,66 @@ fn who_did_what_is_on_record() {
     is_on_record(&[("who", "orders"), ("message", "forbidden")]);
     is_on_record(&[("what", "authentication failed")]);
     is_on_record(&[("what", "handshake failed")]);
+}
+
+/// A process; ends with this.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone_already = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+impl World {
+    /// One more participant of beta, at a free port, with this certificate.
+    fn beta(&self, certificate: &str) -> Process {
+        let file = |kind: &str| self.certificates().join(format!("{certificate}.{kind}"));
+        let child = Command::new(GAVEL)
+            .arg("--config")
+            .arg(self.dev.config_path())
+            .args(["participant", "--shard", "beta", "--listen", "127.0.0.1:0"])
+            .env("GAVEL__TLS__CERTIFICATE_FILE", file("pem"))
+            .env("GAVEL__TLS__KEY_FILE", file("key"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Process(child.expect("gavel runs"))
+    }
+
+    fn audited(&self) -> String {
+        let file = self.dev.config_path().with_file_name("audit.jsonl");
+        std::fs::read_to_string(file).unwrap_or_default()
+    }
+}
+
+#[test]
+fn who_announces_a_participant_proves_that_it_is_one() {
+    let world = World::start();
+    let fixed = &world.dev.shards()[1].participant_url;
+    let config = std::fs::read_to_string(world.dev.config_path()).expect("a file");
+    let announced = config.replace(fixed, "announced");
+    assert_ne!(announced, config);
+    let coordinator = world.dev.coordinator_url();
+    let registry =
+        format!("\n[registry]\nhosts = [\"127.0.0.0/8\"]\ncoordinators = [\"{coordinator}\"]\n");
+    std::fs::write(world.dev.config_path(), announced + &registry).expect("written");
+    world.dev.kill(Role::Participant(1)).expect("it runs");
+    let beta = world.beta("participant-beta");
+    world.dev.restart(Role::Participant(0)).expect("it starts");
+    world.dev.restart(Role::Coordinator(0)).expect("it starts");
+    world.commits();
+
+    let liar = world.beta("participant-alpha");
+    let begun = Instant::now();
+    let is_refused =
+        |line: &str| line.contains("forbidden") && line.contains("gavel/participant/alpha");
+    while !world.audited().lines().any(is_refused) {
+        assert!(begun.elapsed() < LIMIT, "{}", world.audited());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    world.commits();
+    drop((beta, liar));
 }

@@ -7,6 +7,7 @@ pub mod bank;
 pub mod crowd;
 pub mod embedded;
 pub mod fleet;
+pub mod gamma;
 pub mod history;
 pub mod load;
 

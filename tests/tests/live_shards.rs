@@ -2,77 +2,21 @@
 //! restarts, and no call fails.
 
 use std::fs;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use gavel_client::{Gavel, Outcome, params};
+use gavel_client::{Gavel, Outcome};
 use gavel_devkit::Role;
 use gavel_protocol::RefusalCode;
-use gavel_tests::bank::{self, DATABASE, UPDATE};
+use gavel_tests::bank::{self, DATABASE};
 use gavel_tests::crowd::Crowd;
 use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN, gavel_binary};
-use local_postgres::{Cluster, Options, Server};
+use gavel_tests::gamma::{self, Gamma};
+use local_postgres::Server;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Tags of the fleet's own shards are small.
-const TAG: u16 = 4711;
-
-/// A shard that the fleet did not begin with.
-struct Gamma {
-    cluster: Cluster,
-    table: String,
-    participant: Option<Child>,
-}
-
-impl Gamma {
-    fn prepare() -> Self {
-        let options = [Options::for_tests("gamma")];
-        let cluster = Cluster::temporary_with(&options).expect("start a server");
-        let server = &cluster.servers()[0];
-        let database_url = bank::create(server);
-        let admin_url = server.url(DATABASE);
-        let port = local_postgres::free_port().expect("a port");
-        let table = format!(
-            "\n[[shard]]\nname = \"gamma\"\ntag = {TAG}\ndatabase_url = \"{database_url}\"\n\
-             admin_url = \"{admin_url}\"\nparticipant = \"http://127.0.0.1:{port}\"\n"
-        );
-        Self {
-            cluster,
-            table,
-            participant: None,
-        }
-    }
-
-    fn server(&self) -> &Server {
-        &self.cluster.servers()[0]
-    }
-
-    fn start(&mut self, fleet: &Fleet) {
-        let migrated = fleet
-            .command(&["migrate", "--shard", "gamma"], None)
-            .output();
-        let migrated = migrated.expect("run gavel");
-        assert!(migrated.status.success(), "{}", said(&migrated));
-        let child = fleet
-            .command(&["participant", "--shard", "gamma"], None)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.participant = Some(child.expect("start a participant"));
-    }
-}
-
-impl Drop for Gamma {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.participant {
-            let _gone_already = child.kill();
-            let _reaped = child.wait();
-        }
-    }
-}
 
 /// Changes the configuration, and tells every process.
 fn configure(fleet: &Fleet, change: impl Fn(String) -> String) {
@@ -116,20 +60,6 @@ async fn says(fleet: &Fleet, role: Role, what: &str) {
     }
 }
 
-/// Moves money between the first shard and gamma.
-async fn transfer(gavel: &Gavel, shards: [&str; 2]) -> Outcome {
-    let submitted = gavel
-        .transaction()
-        .on(shards[0])
-        .execute(UPDATE, params![-1, 49])
-        .expect_rows(1)
-        .on("gamma")
-        .execute(UPDATE, params![1, 49])
-        .expect_rows(1)
-        .submit();
-    submitted.await.expect("it is well-formed")
-}
-
 fn remove(fleet: &Fleet, more: &[&str]) -> Output {
     let mut command: Command = fleet.command(
         &[
@@ -171,17 +101,17 @@ async fn r13_a_shard_comes_and_goes_and_nobody_restarts() {
     crowd.goes_on().await;
 
     // It comes. The client finds its name by itself.
-    let mut gamma = Gamma::prepare();
-    configure(&fleet, |text| text + &gamma.table);
-    gamma.start(&fleet);
+    let mut gamma = Gamma::at_a_fixed_address();
+    configure(&fleet, |text| text + gamma.table());
+    gamma.start(&fleet, &[]);
     all_say(&fleet, "shard gamma is added").await;
-    let outcome = transfer(&gavel, shards).await;
+    let outcome = gamma::transfer(&gavel, shards[0]).await;
     assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
     crowd.goes_on().await;
 
     // It cannot just be gone, not even by a restart.
     let with_gamma = fs::read_to_string(fleet.dev.config_path()).expect("read");
-    configure(&fleet, |text| text.replace(&gamma.table, ""));
+    configure(&fleet, |text| text.replace(gamma.table(), ""));
     all_say(
         &fleet,
         "shard `gamma` is gone from the file, but takes transactions",
@@ -198,10 +128,10 @@ async fn r13_a_shard_comes_and_goes_and_nobody_restarts() {
     configure(&fleet, |_| with_gamma.clone());
 
     // It drains: what is new is refused, what is recorded is told.
-    let drains = format!("{}state = \"draining\"\n", gamma.table);
-    configure(&fleet, |text| text.replace(&gamma.table, &drains));
+    let drains = format!("{}state = \"draining\"\n", gamma.table());
+    configure(&fleet, |text| text.replace(gamma.table(), &drains));
     all_say(&fleet, "shard gamma is draining").await;
-    let refused = transfer(&gavel, shards).await;
+    let refused = gamma::transfer(&gavel, shards[0]).await;
     let Outcome::Refused { why, .. } = refused else {
         panic!("{refused:?}");
     };
@@ -244,8 +174,11 @@ async fn r13_a_shard_comes_and_goes_and_nobody_restarts() {
     crowd.goes_on().await;
 
     // Its tag is nobody else's.
-    configure(&fleet, |text| text + &gamma.table.replace("gamma", "delta"));
-    let because = format!("tag {TAG} is or was that of shard `gamma`");
+    configure(&fleet, |text| {
+        text + &gamma.table().replace("gamma", "delta")
+    });
+    let tag = gamma::TAG;
+    let because = format!("tag {tag} is or was that of shard `gamma`");
     says(&fleet, Role::Participant(0), &because).await;
     crowd.goes_on().await;
 

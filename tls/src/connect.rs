@@ -1,5 +1,6 @@
 //! A caller's side of a connection.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::certificate;
-use crate::identity::{Identity, Role};
+use crate::identity::Role;
 use crate::tls::Tls;
 use crate::trust::Trust;
 
@@ -29,8 +30,17 @@ pub struct Connector {
 enum Credentials {
     /// Whoever has the host's name may be at the other end: the authority gives it to no other.
     Client(Trust),
-    /// Only the participant of this shard: behind a wrong address may be another one's.
-    Service(Tls, ShardName),
+    /// Only this service: behind a wrong address may be another one.
+    Service(Tls, Expected),
+}
+
+/// Which service is meant.
+#[derive(Debug, Clone)]
+enum Expected {
+    /// The participant of this shard.
+    Participant(ShardName),
+    /// Any coordinator.
+    Coordinator,
 }
 
 impl Connector {
@@ -46,7 +56,15 @@ impl Connector {
     /// To the participant of `shard`, for services.
     pub fn to_participant(tls: Tls, shard: ShardName, keepalive: Duration) -> Self {
         Self {
-            credentials: Credentials::Service(tls, shard),
+            credentials: Credentials::Service(tls, Expected::Participant(shard)),
+            keepalive,
+        }
+    }
+
+    /// To a coordinator, for services: it sees who calls.
+    pub fn to_coordinator(tls: Tls, keepalive: Duration) -> Self {
+        Self {
+            credentials: Credentials::Service(tls, Expected::Coordinator),
             keepalive,
         }
     }
@@ -75,10 +93,10 @@ impl Connector {
                 let connector = TlsConnector::from(Arc::new(config));
                 connector.connect(name, stream).await?
             }
-            Credentials::Service(tls, shard) => {
+            Credentials::Service(tls, expected) => {
                 let connector = TlsConnector::from(tls.current().client.clone());
                 let stream = connector.connect(name, stream).await?;
-                check(&stream, tls, shard)?;
+                check(&stream, tls, expected)?;
                 stream
             }
         };
@@ -86,18 +104,30 @@ impl Connector {
     }
 }
 
-fn check(stream: &TlsStream<TcpStream>, tls: &Tls, shard: &ShardName) -> io::Result<()> {
+fn check(stream: &TlsStream<TcpStream>, tls: &Tls, expected: &Expected) -> io::Result<()> {
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let found = certificates.first().and_then(certificate::identity);
-    let expected = Identity {
-        deployment: tls.deployment().clone(),
-        role: Role::Participant,
-        name: shard.to_string(),
+    let Some(found) = certificates.first().and_then(certificate::identity) else {
+        return Err(other(&format!("nobody known instead of {expected}")));
     };
-    match found {
-        Some(found) if found == expected => Ok(()),
-        Some(found) => Err(other(&format!("`{found}` instead of `{expected}`"))),
-        None => Err(other(&format!("nobody known instead of `{expected}`"))),
+    let is_meant = found.deployment == *tls.deployment()
+        && match expected {
+            Expected::Participant(shard) => {
+                found.role == Role::Participant && found.name == shard.as_str()
+            }
+            Expected::Coordinator => found.role == Role::Coordinator,
+        };
+    match is_meant {
+        true => Ok(()),
+        false => Err(other(&format!("`{found}` instead of {expected}"))),
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Participant(shard) => write!(f, "the participant of shard `{shard}`"),
+            Self::Coordinator => f.write_str("a coordinator"),
+        }
     }
 }
 

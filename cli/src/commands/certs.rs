@@ -99,6 +99,8 @@ fn wanted(config: &Config, args: &CertsArgs) -> anyhow::Result<BTreeMap<String, 
     );
     for shard in &config.shard {
         let host = match &shard.participant {
+            // Names for wherever it may be come from --host.
+            Some(_) if shard.is_announced() => None,
             Some(_) => participant_url(shard)?
                 .parse::<http::Uri>()?
                 .host()

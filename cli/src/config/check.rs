@@ -15,6 +15,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     shards(config, &mut found);
     databases(config, &mut found);
     participants(config, &mut found);
+    registry(config, &mut found);
     statements(config, &mut found);
     principals(config, &mut found);
     if let Err(error) = config.limits.validate() {
@@ -164,6 +165,9 @@ fn participants(config: &Config, found: &mut Vec<Problem>) {
         let Some(address) = &shard.participant else {
             continue;
         };
+        if shard.is_announced() {
+            continue;
+        }
         let key = format!("shard[{index}].participant");
         let (scheme, fix) = match config.tls {
             Some(_) => ("https", "use https://host:port, as there is [tls]"),
@@ -179,6 +183,40 @@ fn participants(config: &Config, found: &mut Vec<Problem>) {
             }
             Ok(_) => found.push(problem(&key, format!("`{address}` is not enough"), fix)),
             Err(error) => found.push(problem(&key, format!("`{address}`: {error}"), fix)),
+        }
+    }
+}
+
+fn registry(config: &Config, found: &mut Vec<Problem>) {
+    let registry = &config.registry;
+    if let Some(shard) = config.shard.iter().find(|shard| shard.is_announced()) {
+        let missing = |key: &str, fix| {
+            let what = format!("is empty, and shard `{}` is announced", shard.name);
+            problem(key, what, fix)
+        };
+        if registry.hosts.is_empty() {
+            let fix = "add where participants may be, such as hosts = [\"10.1.0.0/16\"]";
+            found.push(missing("registry.hosts", fix));
+        }
+        if registry.coordinators.is_empty() {
+            let fix = "add the coordinators' addresses, such as [\"https://one:7400\"]";
+            found.push(missing("registry.coordinators", fix));
+        }
+    }
+    let (scheme, fix) = match config.tls {
+        Some(_) => ("https", "use https://host:port, as there is [tls]"),
+        None => ("http", "use http://host:port, or configure [tls]"),
+    };
+    let coordinators = registry.coordinators.iter();
+    let coordinators = coordinators.map(|address| ("registry.coordinators", address));
+    let announce = registry.announce.iter();
+    for (key, address) in coordinators.chain(announce.map(|address| ("registry.announce", address)))
+    {
+        let uri: Option<http::Uri> = address.parse().ok();
+        let is_address =
+            uri.is_some_and(|uri| uri.scheme_str() == Some(scheme) && uri.port().is_some());
+        if !is_address {
+            found.push(problem(key, format!("`{address}` is not enough"), fix));
         }
     }
 }

@@ -26,6 +26,8 @@ pub use gavel_coordinator::api::Role;
 pub use load::{ConfigError, Problem, load, parse};
 pub use secret::Secret;
 
+pub use crate::service::Hosts;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +55,9 @@ pub struct Config {
     /// The participants.
     #[serde(default)]
     pub participant: ParticipantConfig,
+    /// Participants that announce where they are.
+    #[serde(default)]
+    pub registry: RegistryConfig,
     /// Who may ask; nobody listed means that everybody is `local` and an operator.
     #[serde(default)]
     pub principal: Vec<PrincipalConfig>,
@@ -134,6 +139,18 @@ impl Default for CoordinatorConfig {
 pub struct ParticipantConfig {
     /// Where a participant listens, if not where its shard's `participant` says.
     pub listen: Option<SocketAddr>,
+}
+
+/// Participants that announce where they are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Where they may be; nowhere without it.
+    pub hosts: Vec<Hosts>,
+    /// The coordinators that they announce themselves to.
+    pub coordinators: Vec<String>,
+    /// What a participant says, if not the address that it listens on.
+    pub announce: Option<String>,
 }
 
 /// Somebody who may ask.
@@ -309,7 +326,15 @@ impl Config {
     }
 }
 
+/// As `participant` of a shard: it will say where it is.
+pub const ANNOUNCED: &str = "announced";
+
 impl ShardConfig {
+    /// Whether its participant announces where it is.
+    pub fn is_announced(&self) -> bool {
+        self.participant.as_deref() == Some(ANNOUNCED)
+    }
+
     /// The database's address; [`load()`] has checked that there is one.
     pub fn database_url(&self) -> &Secret {
         self.database_url

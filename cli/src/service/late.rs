@@ -17,12 +17,15 @@ use gavel_protocol::{
     BatchId, DriverId, Gid, Incarnation, Principal, Refusal, RefusalCode, ShardTag, Txid,
 };
 
-const DETAIL: &str = "the shard has been down since this process started";
+const DOWN: &str = "the shard has been down since this process started";
+const UNHEARD: &str = "its participant has not announced where it is";
 
 /// Set once its shard has been opened.
 pub(super) struct LateParticipant {
     tag: ShardTag,
     opened: OnceLock<LocalParticipant>,
+    /// Why it does not answer until then.
+    detail: &'static str,
 }
 
 impl LateParticipant {
@@ -30,6 +33,15 @@ impl LateParticipant {
         Self {
             tag,
             opened: OnceLock::new(),
+            detail: DOWN,
+        }
+    }
+
+    /// Stands for a participant that may be anywhere.
+    pub(super) fn unheard(tag: ShardTag) -> Self {
+        Self {
+            detail: UNHEARD,
+            ..Self::new(tag)
         }
     }
 
@@ -47,7 +59,7 @@ impl LateParticipant {
     fn opened(&self) -> Result<&LocalParticipant, Unavailable> {
         self.opened.get().ok_or_else(|| Unavailable {
             shard: self.tag,
-            detail: DETAIL.to_owned(),
+            detail: self.detail.to_owned(),
         })
     }
 }

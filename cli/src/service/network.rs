@@ -51,6 +51,16 @@ pub(crate) fn participant_address(
     if let Some(address) = asked.or(config.participant.listen) {
         return Ok(address);
     }
+    if shard.is_announced() {
+        return Err(missing(
+            "participant.listen",
+            format!(
+                "shard `{}` is announced: nothing says where it listens",
+                shard.name
+            ),
+            "add listen = \"IP:PORT\" to [participant], or --listen",
+        ));
+    }
     let uri: http::Uri = participant_url(shard)?.parse()?;
     let ip = match uri.host() {
         Some("localhost") => Some(IpAddr::from([127, 0, 0, 1])),

@@ -2,6 +2,7 @@
 //!
 //! It listens only once its shard has been opened: whoever can connect gets real answers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::directory::Remotes;
 use super::network::{listen, participant_address};
 use super::observe::{self, Health, Wellbeing};
 use super::open::{know_peers, open};
+use super::registry::{Announcer, Registry};
 use super::reload::{Source, TakesOver};
 use super::stop::exit_with_stdin;
 use super::{security, stop_signal, trace};
@@ -40,7 +42,8 @@ pub(crate) async fn run(
     let tls = security::load(config, &security::participant(shard), Role::Participant)?;
     let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
     trace::install(config, "gavel-participant", Some(shard))?;
-    let remotes = Remotes::new(tls.clone());
+    let registry = Arc::new(Registry::new(config));
+    let remotes = Remotes::new(tls.clone(), registry.clone());
     let mut stop = std::pin::pin!(stop_signal());
     let opening = async {
         let participant = open(config, shard).await?;
@@ -52,11 +55,14 @@ pub(crate) async fn run(
     };
     let participant = peers.participant.clone();
     // Tokens are for clients: without TLS the network alone protects a participant.
-    let tls = tls.map(|tls| (tls, ClientCertificates::Required));
-    let (listener, acceptor) = listen(config, address, true, tls).await?;
+    let accepts = tls.clone();
+    let accepts = accepts.map(|tls| (tls, ClientCertificates::Required));
+    let (listener, acceptor) = listen(config, address, true, accepts).await?;
+    let address = listener.local_addr()?;
+    let known_as = announced_address(config, shard, args, address)?;
     let myself: Arc<dyn Participant> = Arc::new(participant.clone());
     participant.start(peers.directory.clone());
-    tokio::spawn(source.follow(config.clone(), peers));
+    tokio::spawn(source.follow(config.clone(), peers, registry.clone()));
     if let Some(observed) = observed {
         observed.serve(health_of(&shard.name, &participant))?;
     }
@@ -69,9 +75,20 @@ pub(crate) async fn run(
         &json!({"participant": name.as_str(), "listen": address}),
     );
     tracing::info!(shard = %name, %address, "participant serves");
+    // Others are told once it answers, and for as long as it does.
+    let announcing = match config.registry.coordinators.is_empty() {
+        true => None,
+        false => {
+            let announcer = Announcer::new(config, name.clone(), known_as, tls, registry);
+            Some(tokio::spawn(announcer.run()))
+        }
+    };
     tokio::select! {
         ended = &mut serving => ended??,
         () = &mut stop => {
+            if let Some(announcing) = announcing {
+                announcing.abort();
+            }
             stop_serving(&participant);
             shutdown.cancel();
             let grace = Duration::from_millis(config.shutdown_grace_ms);
@@ -83,6 +100,30 @@ pub(crate) async fn run(
         }
     }
     Ok(Exit::Ok)
+}
+
+/// What the participant says of itself, if it is to say where it is.
+fn announced_address(
+    config: &Config,
+    shard: &ShardConfig,
+    args: &ParticipantArgs,
+    listens: SocketAddr,
+) -> anyhow::Result<Option<String>> {
+    if !shard.is_announced() {
+        return Ok(None);
+    }
+    let asked = args.announce.as_ref().or(config.registry.announce.as_ref());
+    if let Some(address) = asked {
+        return Ok(Some(address.clone()));
+    }
+    if listens.ip().is_unspecified() {
+        bail!("it listens on {listens}, which is no address for others: add --announce URL");
+    }
+    let scheme = match config.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    Ok(Some(format!("{scheme}://{listens}")))
 }
 
 /// The shards that a participant has to do with, itself included.

@@ -7,12 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use gavel_protocol::ShardName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::registry::Registry;
 use crate::args::Cli;
 use crate::config::{self, Config, ShardState};
 use crate::logging;
@@ -27,6 +29,8 @@ pub(crate) struct Source {
     hangup: Signal,
     /// What the command line says stays.
     keeps_log_level: bool,
+    /// Whether a participant is somewhere else, and that is not taken over yet.
+    is_moved: bool,
 }
 
 /// A service whose shards may change.
@@ -44,15 +48,24 @@ impl Source {
             path: cli.config.clone(),
             hangup: signal(SignalKind::hangup()).context("cannot listen to SIGHUP")?,
             keeps_log_level: cli.log_level.is_some(),
+            is_moved: false,
         })
     }
 
-    /// Keeps a service at what the file says, for as long as the process lives. `now` is what it
-    /// began with.
-    pub(super) async fn follow(mut self, mut now: Config, mut service: impl TakesOver) {
+    /// Keeps a service at what the file says and participants announce, for as long as the process
+    /// lives. `now` is what it began with.
+    pub(super) async fn follow(
+        mut self,
+        mut now: Config,
+        mut service: impl TakesOver,
+        registry: Arc<Registry>,
+    ) {
         let mut told = None;
         loop {
-            self.changed().await;
+            tokio::select! {
+                () = self.changed() => {}
+                () = registry.changed() => self.is_moved = true,
+            }
             match self.take_over(&mut now, &mut service).await {
                 Ok(()) => told = None,
                 Err(error) => {
@@ -90,8 +103,9 @@ impl Source {
         let seen = modified(&self.path);
         let new = config::load(&self.path)?;
         let changes = changes(now, &new).map_err(anyhow::Error::msg)?;
-        if !changes.is_empty() {
+        if !changes.is_empty() || self.is_moved {
             service.take_over(&new).await?;
+            self.is_moved = false;
             for change in &changes {
                 tracing::info!(target: "gavel::audit", "the configuration has changed: {change}");
             }

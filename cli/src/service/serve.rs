@@ -7,16 +7,12 @@ use futures::future::try_join_all;
 use gavel_coordinator::Coordinator;
 use gavel_participant::{Directory, Participant};
 use gavel_protocol::ShardTag;
-use gavel_tls::Role;
 
-use super::coordinator;
+use super::coordinator::Begun;
 use super::late::LateParticipant;
-use super::observe;
 use super::open::{know_peers, open};
+use super::registry::Registry;
 use super::reload::{Source, TakesOver};
-use super::security;
-use super::stop::exit_with_stdin;
-use super::trace;
 use crate::args::ServeArgs;
 use crate::config::{Config, ShardConfig};
 use crate::exit::Exit;
@@ -29,12 +25,7 @@ pub(crate) async fn run(
     args: &ServeArgs,
     output: Output,
 ) -> anyhow::Result<Exit> {
-    if args.exit_with_stdin {
-        exit_with_stdin();
-    }
-    let tls = security::load(config, security::COORDINATOR, Role::Coordinator)?;
-    let observed = observe::install(config, args.metrics_listen, tls.as_ref()).await?;
-    trace::install(config, "gavel-serve", None)?;
+    let begun = Begun::begin(config, args, "gavel-serve").await?;
     let locals = Locals::of(config);
     let directory = Directory::new(locals.participants());
     let opening = try_join_all(config.shard.iter().map(|shard| {
@@ -57,10 +48,12 @@ pub(crate) async fn run(
             directory: shared,
             locals,
         };
-        tokio::spawn(source.follow(now, shards));
+        // All participants are here: nobody has to say where.
+        let registry = Arc::new(Registry::new(&now));
+        tokio::spawn(source.follow(now, shards, registry));
     };
     tokio::select! {
-        served = coordinator::serve(config, args, directory, follow, observed, tls, output) => served,
+        served = begun.serve(directory, None, follow, output) => served,
         failed = opening => failed,
     }
 }

@@ -87,7 +87,12 @@ impl RemoteParticipant {
     }
 }
 
-fn channel(
+/// A channel to the service at `endpoint`, as to a participant: connected with the first call,
+/// probed while it is idle.
+///
+/// # Errors
+/// When `endpoint` is not an address.
+pub fn channel(
     endpoint: &str,
     limits: &Limits,
     connector: Option<Connector>,
