@@ -119,10 +119,11 @@ impl<'a> Begun<'a> {
         if let Some(registry) = registry {
             router = router.route_service(registry::PATH, registry::service(registry.clone()));
         }
-        output.result(
-            format!("coordinator on http://{address}"),
-            &json!({"coordinator": format!("http://{address}")}),
-        );
+        let url = match config.tls {
+            Some(_) => format!("https://{address}"),
+            None => format!("http://{address}"),
+        };
+        output.result(format!("coordinator on {url}"), &json!({"coordinator": url}));
         tracing::info!(%address, "coordinator serves");
         let grace = Duration::from_millis(config.shutdown_grace_ms);
         let shutdown = async move {
