@@ -202,6 +202,14 @@ fn operators_say_why_and_hear_first_what_will_be_done() {
     assert!(said.contains("it may be stopped"), "{said}");
     let refused = submit(&coordinator, &folder);
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    let doctor = Command::new(GAVEL)
+        .arg("--config")
+        .arg(dev.config_path())
+        .args(["--json", "doctor"])
+        .output();
+    let doctor = doctor.expect("gavel runs");
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("coordinator_drains"), "{said}");
     let (code, said) = steer(&["resume", "--because", "ticket 2"]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(submit(&coordinator, &folder).status.code(), Some(0));

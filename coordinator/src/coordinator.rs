@@ -125,7 +125,8 @@ impl Inner {
         self.sessions.count()
     }
 
-    fn is_draining(&self) -> bool {
+    /// Whether an operator has told it to take nothing new.
+    pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
     }
 

@@ -92,6 +92,12 @@ pub const METRICS: &[Metric] = &[
         help: "Interactive transactions that are open",
     },
     Metric {
+        name: "gavel_draining",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Whether an operator has told this coordinator to take nothing new: 1 or 0",
+    },
+    Metric {
         name: "gavel_shard_in_sight",
         kind: Kind::Gauge,
         labels: &["shard"],
@@ -228,6 +234,7 @@ pub(crate) async fn keep_gauges(inner: Weak<Inner>) {
             &gauge!("gavel_interactive_transactions"),
             inner.open_sessions(),
         );
+        set(&gauge!("gavel_draining"), usize::from(inner.is_draining()));
         let missing = inner.presence.missing();
         for (tag, name) in inner.shards.map().iter() {
             gauge!("gavel_shard_in_sight", "shard" => name.as_str().to_owned())

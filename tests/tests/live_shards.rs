@@ -2,6 +2,7 @@
 //! restarts, and no call fails.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,15 @@ fn configure(fleet: &Fleet, change: impl Fn(String) -> String) {
         kill(pid, Signal::SIGHUP).expect("send a signal");
     }
 }
+
+const REMOVE: [&str; 6] = [
+    "shard",
+    "remove",
+    "--shard",
+    "gamma",
+    "--because",
+    "a test is over",
+];
 
 const ROLES: [Role; 5] = [
     Role::Coordinator(0),
@@ -61,18 +71,16 @@ async fn says(fleet: &Fleet, role: Role, what: &str) {
 }
 
 fn remove(fleet: &Fleet, more: &[&str]) -> Output {
-    let mut command: Command = fleet.command(
-        &[
-            "shard",
-            "remove",
-            "--shard",
-            "gamma",
-            "--because",
-            "a test is over",
-        ],
-        None,
-    );
+    let mut command = fleet.command(&REMOVE, None);
     command.args(more).output().expect("run gavel")
+}
+
+/// The command dies at this step.
+fn die_removing(fleet: &Fleet, point: &str) {
+    let died = fleet.command(&REMOVE, Some(point)).output();
+    let died = died.expect("run gavel");
+    let signal = died.status.signal();
+    assert_eq!(signal, Some(Signal::SIGKILL as i32), "{}", said(&died));
 }
 
 fn said(output: &Output) -> String {
@@ -167,6 +175,13 @@ async fn r13_a_shard_comes_and_goes_and_nobody_restarts() {
     assert!(dry.status.success(), "{}", said(&dry));
     assert!(said(&dry).contains("would be removed"), "{}", said(&dry));
     let crowd = Crowd::start(&gavel, shards);
+    // Half done is no harm, and is done by the next one.
+    for point in ["operator.remove.retired", "operator.remove.noted"] {
+        die_removing(&fleet, point);
+        crowd.goes_on().await;
+        let refused = gamma::transfer(&gavel, shards[0]).await;
+        assert!(matches!(refused, Outcome::Refused { .. }), "{refused:?}");
+    }
     let done = remove(&fleet, &[]);
     assert!(done.status.success(), "{}", said(&done));
     configure(&fleet, |text| text.replace(&drains, ""));

@@ -5,6 +5,7 @@
 //! decides nothing any more, but still answers for what it has decided.
 
 use anyhow::{Context as _, bail};
+use gavel_participant::crash_point;
 use gavel_protocol::ShardName;
 use serde_json::{Value, json};
 
@@ -63,6 +64,7 @@ pub(crate) async fn run(
     if !retire(shard, because).await? {
         bail!("{name} has been used just now: does every process know that it is draining?");
     }
+    crash_point!("operator.remove.retired");
     // What others prepared for it until a moment ago is resolved with its help.
     let in_the_way = who_names(shard, others.iter().copied()).await?;
     if !in_the_way.is_empty() {
@@ -70,6 +72,7 @@ pub(crate) async fn run(
     }
     for other in &others {
         note(other, shard, because).await?;
+        crash_point!("operator.remove.noted");
     }
     output.result(
         format!(

@@ -123,7 +123,10 @@ impl<'a> Begun<'a> {
             Some(_) => format!("https://{address}"),
             None => format!("http://{address}"),
         };
-        output.result(format!("coordinator on {url}"), &json!({"coordinator": url}));
+        output.result(
+            format!("coordinator on {url}"),
+            &json!({"coordinator": url}),
+        );
         tracing::info!(%address, "coordinator serves");
         let grace = Duration::from_millis(config.shutdown_grace_ms);
         let shutdown = async move {

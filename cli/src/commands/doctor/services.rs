@@ -74,7 +74,8 @@ async fn ask(config: &Config, client: &ClientArgs, endpoint: &str) -> Vec<Findin
     findings
 }
 
-/// Compares the shards that a coordinator works with with those of this configuration.
+/// Compares the shards that a coordinator works with with those of this configuration, and says
+/// whether it takes transactions.
 fn compare(config: &Config, endpoint: &str, standing: &Standing) -> Vec<Finding> {
     let known = |tag| standing.shards.iter().find(|shard| shard.tag == tag);
     let ours = config.shard.iter().filter_map(|shard| {
@@ -104,5 +105,16 @@ fn compare(config: &Config, endpoint: &str, standing: &Standing) -> Vec<Finding>
               log why it does not"
             .to_owned(),
     };
-    ours.chain(theirs).map(differ).collect()
+    let mut findings: Vec<Finding> = ours.chain(theirs).map(differ).collect();
+    if standing.is_draining {
+        findings.push(Finding {
+            severity: Severity::Warning,
+            place: endpoint.to_owned(),
+            code: "coordinator_drains",
+            what: "takes nothing new, by an operator's wish; its audit file says whose".to_owned(),
+            why: "clients have one coordinator less, or none",
+            fix: format!("gavel resume --endpoint {endpoint} --because TEXT"),
+        });
+    }
+    findings
 }
