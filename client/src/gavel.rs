@@ -105,15 +105,27 @@ impl Gavel {
     }
 
     /// Begins an interactive transaction at the default isolation level, whose outcome is
-    /// recorded on the shard with the lowest tag.
+    /// recorded on the shard with the lowest tag that takes transactions.
     ///
     /// # Errors
     /// No coordinator began it.
     pub async fn begin(&self) -> Result<Interactive, BeginError> {
         let shards = self.shards();
-        let home = shards.iter().next();
-        let home = home.map_or(ShardTag(0), |(tag, _)| tag);
-        Interactive::begin(self.clone(), self.mint_at(home), Isolation::default()).await
+        let mut homes = shards.iter().map(|(tag, _)| tag);
+        let mut home = homes.next().unwrap_or(ShardTag(0));
+        loop {
+            let txid = self.mint_at(home);
+            let begun = Interactive::begin(self.clone(), txid, Isolation::default()).await;
+            let is_draining = matches!(
+                &begun,
+                Err(BeginError::Call(CallError::Refused(refusal)))
+                    if refusal.code == RefusalCode::ShardDraining
+            );
+            match homes.next() {
+                Some(next) if is_draining => home = next,
+                Some(_) | None => return begun,
+            }
+        }
     }
 
     /// Begins an interactive transaction whose outcome is recorded on `home`. One of the shards

@@ -1,5 +1,6 @@
 //! The engine: a [`Coordinator`] that implements [`Engine`] over a directory of participants.
 
+mod operate;
 mod reconfigure;
 
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use gavel_participant::Directory;
 use gavel_protocol::message::{
-    FailedMember, Finished, InDoubtBranch, RecordAborts, RecordAnswer, StatusAnswer,
+    FailedMember, InDoubtBranch, RecordAborts, RecordAnswer, StatusAnswer,
 };
 use gavel_protocol::outcome::Status;
 use gavel_protocol::standing::{ShardStanding, Standing};
@@ -397,58 +398,19 @@ impl Engine for Coordinator {
     }
 
     async fn in_doubt(&self) -> Vec<(ShardTag, Result<Vec<InDoubtBranch>, String>)> {
-        let asked = self
-            .0
-            .directory
-            .iter()
-            .map(|(tag, participant)| async move {
-                (
-                    tag,
-                    participant
-                        .in_doubt()
-                        .await
-                        .map_err(|error| error.to_string()),
-                )
-            });
-        futures::future::join_all(asked).await
+        self.0.in_doubt().await
+    }
+
+    async fn resolve(&self, gid: Gid) -> Result<String, Refusal> {
+        self.0.resolve(gid).await
     }
 
     async fn retry_shard(&self, shard: ShardTag) -> Result<String, Refusal> {
-        let Some(participant) = self.0.directory.shard(shard) else {
-            let message = format!("there is no shard with tag {shard}");
-            return Err(Refusal::new(RefusalCode::UnknownShard, message));
-        };
-        self.0.presence.hurry(shard);
-        self.0.circuits.retry(shard, &*participant).await
+        self.0.retry_shard(shard).await
     }
 
     fn set_draining(&self, is_draining: bool) {
         self.0.is_draining.store(is_draining, Ordering::Relaxed);
-    }
-
-    async fn resolve(&self, gid: Gid) -> Result<String, Refusal> {
-        let Some(participant) = self.0.directory.shard(gid.shard) else {
-            let message = format!("there is no shard with tag {}", gid.shard);
-            return Err(Refusal::new(RefusalCode::UnknownShard, message));
-        };
-        match participant.resolve_now(gid).await {
-            Ok(Finished::Done) => Ok("resolved".to_owned()),
-            Ok(Finished::Busy) => Err(Refusal::new(
-                RefusalCode::ShardUnavailable,
-                "somebody else is finishing it, or it waits for replication: look again",
-            )),
-            Ok(Finished::Damaged { detail }) => Err(Refusal::new(
-                RefusalCode::InvalidRequest,
-                format!("DAMAGE: {detail}; it is recorded, see `gavel audit`"),
-            )),
-            Ok(Finished::Unknown { detail }) => {
-                Err(Refusal::new(RefusalCode::ShardUnavailable, detail))
-            }
-            Err(error) => Err(Refusal::new(
-                RefusalCode::ShardUnavailable,
-                error.to_string(),
-            )),
-        }
     }
 }
 

@@ -14,8 +14,20 @@ use gavel_tests::gamma::{self, Gamma, TAG};
 const LIMIT: Duration = Duration::from_secs(60);
 const ANYWHERE: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
+/// A fleet that gamma has joined, and a client that was there.
+async fn found() -> (Fleet, Gamma, Gavel) {
+    let fleet = Fleet::start();
+    let mut gamma = Gamma::announced();
+    join(&fleet, &mut gamma);
+    let gavel = Gavel::connect(fleet.dev.coordinator_urls())
+        .await
+        .expect("connect");
+    is_found(&gavel, fleet.data_shards()[0]).await;
+    (fleet, gamma, gavel)
+}
+
 /// Adds gamma to a running fleet. The registry is read at the start of a process only.
-async fn join(fleet: &Fleet, gamma: &mut Gamma) {
+fn join(fleet: &Fleet, gamma: &mut Gamma) {
     let path = fleet.dev.config_path();
     let config = fs::read_to_string(&path).expect("read the configuration");
     let coordinators = fleet.dev.coordinator_urls();
@@ -77,14 +89,8 @@ fn prepare_for_gamma(fleet: &Fleet) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_participant_says_where_it_is_and_is_found_again() {
-    let fleet = Fleet::start();
-    let mut gamma = Gamma::announced();
-    join(&fleet, &mut gamma).await;
-    let gavel = Gavel::connect(fleet.dev.coordinator_urls())
-        .await
-        .expect("connect");
+    let (fleet, mut gamma, gavel) = found().await;
     let shard = fleet.data_shards()[0];
-    is_found(&gavel, shard).await;
 
     // Somewhere else: nobody restarts, and no file changes.
     gamma.kill();
@@ -103,14 +109,8 @@ async fn a_participant_says_where_it_is_and_is_found_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_configuration_does_not_allow_is_not_believed() {
-    let fleet = Fleet::start();
-    let mut gamma = Gamma::announced();
-    join(&fleet, &mut gamma).await;
-    let gavel = Gavel::connect(fleet.dev.coordinator_urls())
-        .await
-        .expect("connect");
+    let (fleet, _gamma, gavel) = found().await;
     let shard = fleet.data_shards()[0];
-    is_found(&gavel, shard).await;
     let elsewhere = ["--announce", "http://192.0.2.1:7411"];
     let _liar = Gamma::participant(&fleet, &[&ANYWHERE[..], &elsewhere].concat());
     let refused = "`http://192.0.2.1:7411` is no address of a participant here";

@@ -7,8 +7,8 @@ mod streams;
 use std::time::Duration;
 
 use gavel_client::{
-    BuildError, CallError, Gavel, Options, Outcome, RefusalCode, ShardMap, ShardTag,
-    StatementError, Status, params,
+    BeginError, BuildError, CallError, Gavel, Isolation, Options, Outcome, RefusalCode, ShardMap,
+    ShardTag, StatementError, Status, params,
 };
 use scripted::{Coordinator, Step, aborted, committed, refused};
 
@@ -187,6 +187,26 @@ async fn a_statement_whose_answer_was_lost_is_sent_again_with_its_number() {
         heard,
         [0, 0, 0, 1].map(|n| (n, if n == 0 { "select 1" } else { "select 2" }))
     );
+}
+
+#[tokio::test]
+async fn a_shard_that_is_taken_out_is_nobodys_home() {
+    let coordinator = Coordinator::start([]).await;
+    let gavel = client(&[&coordinator]).await;
+    let home = |tx: &gavel_client::Interactive| tx.txid().home();
+    let before = gavel.begin().await.unwrap();
+    assert_eq!(home(&before), ShardTag(1));
+    coordinator.drain(ShardTag(1));
+    let after = gavel.begin().await.unwrap();
+    assert_eq!(home(&after), ShardTag(2));
+    // Who names it is told.
+    let named = gavel.begin_at("alpha", Isolation::default()).await;
+    match named.unwrap_err() {
+        BeginError::Call(CallError::Refused(why)) => {
+            assert_eq!(why.code, RefusalCode::ShardDraining);
+        }
+        other => panic!("{other}"),
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gavel_client::{AbortCode, RefusalCode, ShardMap, ShardTag};
+use gavel_client::{AbortCode, RefusalCode, ShardMap, ShardTag, Txid};
 use gavel_wire::api as wire;
 use gavel_wire::api::gavel_server::{Gavel, GavelServer};
 use gavel_wire::api::outcome::Outcome as Kind;
@@ -77,6 +77,8 @@ struct Heard {
     go_on: Notify,
     /// How many status questions hear `none yet` before they hear `committed`.
     none_yet: Mutex<usize>,
+    /// A shard that takes nothing new.
+    draining: Mutex<Option<ShardTag>>,
     rolled_back: Notify,
 }
 
@@ -246,6 +248,11 @@ impl Coordinator {
         *self.heard.none_yet.lock() = questions;
     }
 
+    /// From now on this shard takes nothing new.
+    pub(crate) fn drain(&self, shard: ShardTag) {
+        *self.heard.draining.lock() = Some(shard);
+    }
+
     pub(crate) async fn wait_for_rollback(&self) {
         self.heard.rolled_back.notified().await;
     }
@@ -344,10 +351,13 @@ impl Gavel for Service {
     }
 
     async fn begin(&self, request: Request<wire::BeginRequest>) -> Answered<wire::BeginResponse> {
-        Ok(Response::new(wire::BeginResponse {
-            txid: request.into_inner().txid,
-            refused: None,
-        }))
+        let txid = request.into_inner().txid;
+        let home = txid.parse::<Txid>().expect("a txid").home();
+        let refused = (*self.0.draining.lock() == Some(home)).then(|| wire::Refusal {
+            code: RefusalCode::ShardDraining.as_str().to_owned(),
+            message: "scripted".to_owned(),
+        });
+        Ok(Response::new(wire::BeginResponse { txid, refused }))
     }
 
     async fn execute(
