@@ -295,3 +295,29 @@ fn secrets_can_be_files_beside_the_configuration() {
         "one cause, one message: {gone}"
     );
 }
+
+#[test]
+fn who_is_announced_is_expected_at_known_places_and_proves_who_he_is() {
+    let announced = GOOD.replace("http://127.0.0.1:7411", "announced");
+    let error = with(&announced, &[]).expect_err("problems").to_string();
+    assert_says(
+        &error,
+        &["registry.hosts", "registry.coordinators", "`alpha`"],
+    );
+    let registry = "[registry]\nhosts = [\"10.1.0.0/16\", \"*.gavel.svc\"]\n\
+                    coordinators = [\"http://127.0.0.1:7400\"]\n";
+    let whole = format!("{announced}{registry}");
+    let config = with(&whole, &[]).expect("a configuration");
+    assert!(config.shard[0].is_announced() && !config.shard[1].is_announced());
+
+    let variables = [("GAVEL__ALLOW_INSECURE_NETWORK", "true")];
+    let error = problem(&whole, &variables);
+    assert_says(&error, &["`alpha`", "somewhere else", "[tls]"]);
+    let error = problem(&whole.replace("10.1.0.0/16", "10.1.0.0/99"), &[]);
+    assert_says(&error, &["registry.hosts", "10.1.0.0/99"]);
+    let error = problem(
+        &whole.replace("http://127.0.0.1:7400", "127.0.0.1:7400"),
+        &[],
+    );
+    assert_says(&error, &["registry.coordinators", "http://host:port"]);
+}

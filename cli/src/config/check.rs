@@ -202,6 +202,14 @@ fn registry(config: &Config, found: &mut Vec<Problem>) {
             let fix = "add the coordinators' addresses, such as [\"https://one:7400\"]";
             found.push(missing("registry.coordinators", fix));
         }
+        if config.tls.is_none() && config.allow_insecure_network {
+            found.push(problem(
+                &format!("shard `{}`", shard.name),
+                "whoever reaches a coordinator could say that its participant is somewhere else"
+                    .to_owned(),
+                "configure [tls], so that only a participant can, or write its address down",
+            ));
+        }
     }
     let (scheme, fix) = match config.tls {
         Some(_) => ("https", "use https://host:port, as there is [tls]"),
