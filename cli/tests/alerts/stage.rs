@@ -53,8 +53,13 @@ impl Stage {
     }
 
     async fn submit(&self, sql: &str) -> Value {
-        let branch = |shard: &str| json!({"shard": shard, "statements": [{"sql": sql}]});
-        let body = json!({"branches": [branch("alpha"), branch("beta")], "timeout_ms": 2000});
+        self.submit_two(sql, sql).await
+    }
+
+    async fn submit_two(&self, on_alpha: &str, on_beta: &str) -> Value {
+        let branch = |shard: &str, sql: &str| json!({"shard": shard, "statements": [{"sql": sql}]});
+        let branches = [branch("alpha", on_alpha), branch("beta", on_beta)];
+        let body = json!({"branches": branches, "timeout_ms": 4000});
         let url = format!("{}/v1/transactions", self.dev.coordinator_url());
         let sent = reqwest::Client::new()
             .post(url)
@@ -84,6 +89,28 @@ impl Stage {
         let slow = "insert into hello (note) select 'slow' from pg_sleep(0.2)";
         let crowd = (0..12).map(|_| self.submit(slow));
         futures::future::join_all(crowd).await;
+    }
+
+    /// A transaction whose home takes its time, so that its branch on beta can be rolled back by hand
+    /// before home commits.
+    pub(crate) async fn commit_what_somebody_rolls_back(&self) {
+        let plain = "insert into hello (note) values ('x')";
+        let slow = "insert into hello (note) select 'slow' from pg_sleep(2)";
+        let by_hand = async {
+            let prepared = loop {
+                let sql = "SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'gavel:%'";
+                let mut rows = self.dev.servers()[BETA].sql(DATABASE, sql).expect("SQL");
+                if let Some(Some(gid)) = rows.pop().map(|mut row| row.remove(0)) {
+                    break gid;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            self.sql(BETA, &format!("ROLLBACK PREPARED '{prepared}'"));
+        };
+        let (answer, ()) = tokio::join!(self.submit_two(slow, plain), by_hand);
+        // Decided is decided; that it is not applied everywhere is what the alarm is about.
+        assert_eq!(answer["outcome"], "committed", "{answer}");
+        assert_eq!(answer["applied"], false, "{answer}");
     }
 
     /// A call without a token that is known.
