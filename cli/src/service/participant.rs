@@ -76,19 +76,12 @@ pub(crate) async fn run(
     );
     tracing::info!(shard = %name, %address, "participant serves");
     // Others are told once it answers, and for as long as it does.
-    let announcing = match config.registry.coordinators.is_empty() {
-        true => None,
-        false => {
-            let announcer = Announcer::new(config, name.clone(), known_as, tls, registry);
-            Some(tokio::spawn(announcer.run()))
-        }
-    };
+    let announcer = Announcer::new(config, name.clone(), known_as, tls, registry);
+    let announcing = tokio::spawn(announcer.run());
     tokio::select! {
         ended = &mut serving => ended??,
         () = &mut stop => {
-            if let Some(announcing) = announcing {
-                announcing.abort();
-            }
+            announcing.abort();
             stop_serving(&participant);
             shutdown.cancel();
             let grace = Duration::from_millis(config.shutdown_grace_ms);

@@ -100,12 +100,16 @@ impl Source {
         now: &mut Config,
         service: &mut impl TakesOver,
     ) -> anyhow::Result<()> {
+        if self.is_moved {
+            // Whatever is wrong with the file meanwhile.
+            service.take_over(now).await?;
+            self.is_moved = false;
+        }
         let seen = modified(&self.path);
         let new = config::load(&self.path)?;
         let changes = changes(now, &new).map_err(anyhow::Error::msg)?;
-        if !changes.is_empty() || self.is_moved {
+        if !changes.is_empty() {
             service.take_over(&new).await?;
-            self.is_moved = false;
             for change in &changes {
                 tracing::info!(target: "gavel::audit", "the configuration has changed: {change}");
             }

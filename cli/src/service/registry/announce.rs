@@ -51,8 +51,11 @@ impl Announcer {
         }
     }
 
-    /// Does so for ever.
+    /// Does so for ever, or not at all if there is nobody to tell.
     pub(crate) async fn run(self) {
+        if self.coordinators.is_empty() {
+            return;
+        }
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut told: Vec<Option<String>> = vec![None; self.coordinators.len()];
