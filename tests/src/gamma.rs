@@ -1,6 +1,6 @@
 //! A shard that a fleet does not begin with.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use gavel_client::{Gavel, Outcome, params};
 use local_postgres::{Cluster, Options, Server};
@@ -80,9 +80,14 @@ impl Gamma {
 
     /// One more participant of the shard.
     pub fn participant(fleet: &Fleet, arguments: &[&str]) -> Participant {
-        let child = fleet
-            .command(&["participant", "--shard", "gamma"], None)
-            .args(arguments)
+        let mut command = fleet.command(&["participant", "--shard", "gamma"], None);
+        command.args(arguments);
+        Self::run(command)
+    }
+
+    /// One more, as this command starts it.
+    pub fn run(mut command: Command) -> Participant {
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

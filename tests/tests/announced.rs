@@ -2,13 +2,14 @@
 //! again when it is somewhere else.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gavel_client::{Gavel, Outcome};
 use gavel_devkit::Role;
 use gavel_protocol::BatchId;
 use gavel_tests::bank::{DATABASE, ROLE};
-use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN};
+use gavel_tests::fleet::{Fleet, RESOLVED_WITHIN, gavel_binary};
 use gavel_tests::gamma::{self, Gamma, TAG};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -92,9 +93,22 @@ async fn a_participant_says_where_it_is_and_is_found_again() {
     let (fleet, mut gamma, gavel) = found().await;
     let shard = fleet.data_shards()[0];
 
-    // Somewhere else: nobody restarts, and no file changes.
+    // Somewhere else: nobody restarts, and it does not matter that the file is of no use meanwhile.
     gamma.kill();
-    gamma.start(&fleet, &ANYWHERE);
+    let path = fleet.dev.config_path();
+    let copy = path.with_file_name("copy.toml");
+    fs::copy(&path, &copy).expect("copy the configuration");
+    fs::write(&path, "half a fi").expect("spoil the configuration");
+    let unusable = "the changed configuration is not taken over";
+    for role in [Role::Coordinator(0), Role::Coordinator(1)] {
+        says(&fleet, role, unusable, 1).await;
+    }
+    let mut again = Command::new(gavel_binary());
+    again.arg("--config").arg(&copy);
+    again
+        .args(["participant", "--shard", "gamma"])
+        .args(ANYWHERE);
+    let _again = Gamma::run(again);
     is_found(&gavel, shard).await;
 
     // Other participants know it as well once they have heard, with no coordinator left.
